@@ -1,0 +1,3 @@
+//! pilotlight-activator
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! pilotlight-operator
+
+fn main() {}
