@@ -1,0 +1,135 @@
+//! Messages of the control protocol between the operator's leader and each activator. ARCHITECTURE.md, "Control protocol",
+//! has their order and what each promises.
+
+use serde::{Deserialize, Serialize};
+
+/// Port that an activator serves the control protocol on.
+pub const CONTROL_PORT: u16 = 9091;
+/// Path of the stream of [`SampleBatch`], one JSON document a line.
+pub const PATH_SAMPLES: &str = "/v1/samples";
+/// Path of [`DrainRequest`] → [`DrainResponse`].
+pub const PATH_DRAIN: &str = "/v1/drain";
+/// Path of [`ReleaseRequest`] → 204.
+pub const PATH_RELEASE: &str = "/v1/release";
+
+/// What one activator saw in one second. A Function left out had no traffic in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleBatch {
+    /// How long ago the covered second ended, in milliseconds: 0 for live batches, more for replayed history. Relative, so
+    /// that clocks need not agree.
+    pub age_millis: u64,
+    /// Whether `routes` is the whole list (first batch of a stream) or only what was added since.
+    pub full: bool,
+    /// Routes that this activator listens for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteAck>,
+    /// Sent at once, because a request found no free slot; covers less than a second and must not be counted as one.
+    #[serde(default)]
+    pub poke: bool,
+    /// Traffic of each Function that had some.
+    pub functions: Vec<FunctionSample>,
+}
+
+/// An activator's word that it accepts connections for a Function on its route port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteAck {
+    /// Namespace of the Function.
+    pub namespace: String,
+    /// Name of the Function.
+    pub name: String,
+    /// The route port it listens on.
+    pub port: u16,
+}
+
+/// One Function's traffic in one second at one activator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionSample {
+    /// Namespace of the Function.
+    pub namespace: String,
+    /// Name of the Function.
+    pub name: String,
+    /// Time-weighted average of requests in flight and waiting, in thousandths.
+    pub concurrency_milli: u64,
+    /// Highest number of requests in flight and waiting at one moment.
+    pub peak: u32,
+    /// Requests that arrived.
+    pub arrivals: u32,
+    /// Requests that wait for a slot at the end of the second.
+    pub queued: u32,
+    /// Requests at a pod at the end of the second.
+    pub in_flight: u32,
+}
+
+/// Asks an activator to stop using pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainRequest {
+    /// Namespace of the Function.
+    pub namespace: String,
+    /// Name of the Function.
+    pub name: String,
+    /// Unique for each hand-shake.
+    pub handshake: String,
+    /// Which pods.
+    pub scope: DrainScope,
+    /// For how long the activator keeps to it without a release, in milliseconds.
+    pub ttl_millis: u64,
+}
+
+/// The pods that a hand-shake is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DrainScope {
+    /// Every pod of the revision (its name): requests that arrive meanwhile wait.
+    All {
+        /// Name of the revision.
+        revision: String,
+    },
+    /// Pods by uid; the others go on.
+    Pods {
+        /// Their uids.
+        uids: Vec<String>,
+    },
+}
+
+/// The answer to a [`DrainRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DrainResponse {
+    /// Nothing is in flight at these pods and nothing will be until release, or a fence after the ttl.
+    Drained,
+    /// Something is in flight or waiting; the activator goes on as before.
+    Busy {
+        /// Requests at the pods in scope.
+        in_flight: u32,
+        /// Requests that wait.
+        queued: u32,
+    },
+}
+
+/// Ends a hand-shake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseRequest {
+    /// Namespace of the Function.
+    pub namespace: String,
+    /// Name of the Function.
+    pub name: String,
+    /// That of the [`DrainRequest`].
+    pub handshake: String,
+    /// What became of the step.
+    pub outcome: DrainOutcome,
+}
+
+/// What became of a step down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DrainOutcome {
+    /// The pods in scope are going.
+    Committed,
+    /// They stay.
+    Aborted,
+}

@@ -1,0 +1,56 @@
+//! Names, labels, annotations and ports that operator, activator, chart and tests must agree on.
+
+/// API group of every Pilotlight resource.
+pub const GROUP: &str = "pilotlight.dev";
+/// Label on everything that belongs to a Function; its value is the Function's name.
+pub const LABEL_FUNCTION: &str = "pilotlight.dev/function";
+/// Label on a revision's Deployment and pods; its value is the revision's name, `<function>-<n>`.
+pub const LABEL_REVISION: &str = "pilotlight.dev/revision";
+/// Recommended Kubernetes label: the Function's name.
+pub const LABEL_APP_NAME: &str = "app.kubernetes.io/name";
+/// Recommended Kubernetes label: always [`MANAGED_BY`].
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`LABEL_MANAGED_BY`].
+pub const MANAGED_BY: &str = "pilotlight";
+/// Annotation on a revision's Deployment: hash of what shapes its pods.
+pub const ANNOTATION_REVISION_HASH: &str = "pilotlight.dev/revision-hash";
+/// Annotation on a revision's Deployment: its number, decimal.
+pub const ANNOTATION_REVISION_NUMBER: &str = "pilotlight.dev/revision-number";
+/// Annotation on a pod that kube-controller-manager reads when it chooses victims.
+pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Label of an EndpointSlice that names its Service.
+pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label of an EndpointSlice that names who writes it.
+pub const LABEL_SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Value of [`LABEL_SLICE_MANAGED_BY`].
+pub const SLICE_MANAGED_BY: &str = "pilotlight.dev";
+
+/// Field manager of the operator's server-side apply.
+pub const MANAGER_OPERATOR: &str = "pilotlight";
+/// Field manager of the autoscaler's writes to `/scale`.
+pub const MANAGER_AUTOSCALER: &str = "pilotlight-autoscaler";
+/// Field manager of an activator's writes to `/scale`.
+pub const MANAGER_ACTIVATOR: &str = "pilotlight-activator";
+
+/// Name of the function's container in its pods.
+pub const CONTAINER: &str = "function";
+/// Port of every Function's Service.
+pub const SERVICE_PORT: u16 = 80;
+/// The ports of which each Function gets one for its route. They end below the kernel's ephemeral range, so that a listener
+/// never collides with an outgoing connection.
+pub const ROUTE_PORTS: std::ops::RangeInclusive<u16> = 10_000..=32_767;
+
+/// Header that tells why the activator itself answered.
+pub const HEADER_REASON: &str = "pilotlight-reason";
+/// Header of a response whose request found no ready pod: `true`.
+pub const HEADER_COLD_START: &str = "pilotlight-cold-start";
+
+/// Name of revision `number` of `function`: `<function>-<n>`. Also its Deployment's name.
+pub fn revision_name(function: &str, number: u64) -> String {
+    format!("{function}-{number}")
+}
+
+/// Name of the EndpointSlice that the operator writes for `function`.
+pub fn endpoint_slice_name(function: &str) -> String {
+    format!("{function}-pilotlight")
+}
