@@ -1,1 +1,12 @@
-//! pilotlight-e2e
+//! What the tests and the demo share: how to reach a real cluster, its Functions, and the tools that a user types.
+//!
+//! Everything here waits on conditions with a deadline, and a deadline that passes says what was last seen.
+
+pub mod chart;
+pub mod fixture;
+pub mod http;
+pub mod namespace;
+pub mod reach;
+pub mod timeline;
+pub mod tools;
+pub mod wait;

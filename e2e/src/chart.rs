@@ -1,0 +1,75 @@
+//! Pilotlight as a platform team installs it: by its Helm chart.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::reach::SYSTEM_NAMESPACE;
+use crate::tools::helm;
+
+/// Name of the Helm release that tests and demo install.
+pub const RELEASE: &str = "pilotlight";
+
+/// The chart's folder; `PILOTLIGHT_E2E_CHART` names another.
+pub fn path() -> PathBuf {
+    std::env::var_os("PILOTLIGHT_E2E_CHART")
+        .map_or_else(|| repository().join("charts/pilotlight"), PathBuf::from)
+}
+
+/// The repository's top folder.
+pub fn repository() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Installs the chart, or upgrades it, with further `--set` values, and waits until it is ready.
+///
+/// # Errors
+/// When helm fails; with its words.
+pub async fn install(values: &[&str]) -> Result<()> {
+    let chart = path();
+    let chart = chart.to_str().context("the chart's path is not UTF-8")?;
+    let mut arguments = vec![
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        "--namespace",
+        SYSTEM_NAMESPACE,
+    ];
+    arguments.extend(["--create-namespace", "--wait", "--timeout", "3m"]);
+    arguments.extend([
+        "--set",
+        "operator.image.tag=dev",
+        "--set",
+        "activator.image.tag=dev",
+    ]);
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    helm(&arguments)
+        .await?
+        .success()
+        .context("helm upgrade --install failed")?;
+    Ok(())
+}
+
+/// Uninstalls the release.
+///
+/// # Errors
+/// When helm fails; with its words.
+pub async fn uninstall() -> Result<()> {
+    let arguments = [
+        "uninstall",
+        RELEASE,
+        "--namespace",
+        SYSTEM_NAMESPACE,
+        "--wait",
+        "--timeout",
+        "3m",
+    ];
+    helm(&arguments)
+        .await?
+        .success()
+        .context("helm uninstall failed")?;
+    Ok(())
+}

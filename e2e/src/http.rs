@@ -1,0 +1,106 @@
+//! A plain HTTP client for tests: one connection for each request, nothing retried, everything of the answer kept.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{HeaderMap, Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use crate::reach::{Reach, Stream};
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+    /// From the moment before the connection was made to the body's end.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// A header's value, or nothing where it is absent or not text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// `GET path` at a Function by its in-cluster name.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn get(reach: &Reach, namespace: &str, name: &str, path: &str) -> Result<Answer> {
+    let start = Instant::now();
+    let stream = reach.function(namespace, name).await?;
+    let request = Request::get(path)
+        .header("host", format!("{name}.{namespace}.svc"))
+        .body(Full::default())?;
+    exchange(stream, request, start).await
+}
+
+/// Sends one HTTP/1.1 request over a stream.
+///
+/// # Errors
+/// When there is no answer, or not a whole one.
+pub async fn exchange(
+    stream: Box<dyn Stream>,
+    request: Request<Full<Bytes>>,
+    start: Instant,
+) -> Result<Answer> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await.context("no answer")?;
+    let answer = collect(response, start).await;
+    driver.abort();
+    answer
+}
+
+/// Sends one HTTP/2 request with prior knowledge over a stream.
+///
+/// # Errors
+/// When there is no answer, or not a whole one.
+pub async fn exchange_h2c(
+    stream: Box<dyn Stream>,
+    request: Request<Full<Bytes>>,
+    start: Instant,
+) -> Result<Answer> {
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await.context("no answer")?;
+    let answer = collect(response, start).await;
+    driver.abort();
+    answer
+}
+
+async fn collect(
+    response: hyper::Response<hyper::body::Incoming>,
+    start: Instant,
+) -> Result<Answer> {
+    let (head, body) = response.into_parts();
+    let body = body
+        .collect()
+        .await
+        .context("the answer broke off")?
+        .to_bytes();
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+        took: start.elapsed(),
+    })
+}

@@ -1,0 +1,189 @@
+//! When what happened during a cold start, as an observer of the API server sees it.
+//!
+//! Kubernetes' own timestamps have whole seconds, so each moment is when its watch event arrived here. A pod's IP and states reach
+//! the API up to a second late (kubelet's relist); kubelet's events do not, so they tell of the sandbox and the start.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use pilotlight_crds::names::{CONTAINER, LABEL_FUNCTION};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// A moment in a pod's start, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// The Deployment asks for a pod.
+    Patched,
+    /// The pod exists.
+    Created,
+    /// It has a node.
+    Scheduled,
+    /// Its sandbox stands (kubelet turned to the image).
+    Sandbox,
+    /// The function's container was started.
+    Started,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 5] = [
+        Self::Patched,
+        Self::Created,
+        Self::Scheduled,
+        Self::Sandbox,
+        Self::Started,
+    ];
+
+    /// In a reader's words.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Patched => "patched",
+            Self::Created => "pod created",
+            Self::Scheduled => "scheduled",
+            Self::Sandbox => "sandbox",
+            Self::Started => "started",
+        }
+    }
+}
+
+/// Watches a Function's objects until it is dropped.
+pub struct Observer {
+    moments: mpsc::UnboundedReceiver<(Phase, Instant)>,
+    _watches: JoinSet<()>,
+}
+
+impl Observer {
+    /// Starts to watch; what is there already is told as well, at the moment it is seen.
+    pub fn start(client: &Client, namespace: &str, function: &str) -> Self {
+        let (sender, moments) = mpsc::unbounded_channel();
+        let mut watches = JoinSet::new();
+        let labelled = watcher::Config::default().labels(&format!("{LABEL_FUNCTION}={function}"));
+
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+        let tell = sender.clone();
+        watches.spawn(observe(
+            deployments,
+            labelled.clone(),
+            move |deployment: &Deployment| {
+                if deployment
+                    .spec
+                    .as_ref()
+                    .and_then(|spec| spec.replicas)
+                    .is_some_and(|replicas| replicas > 0)
+                {
+                    let _ = tell.send((Phase::Patched, Instant::now()));
+                }
+            },
+        ));
+
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let tell = sender.clone();
+        watches.spawn(observe(pods, labelled, move |pod: &Pod| {
+            let _ = tell.send((Phase::Created, Instant::now()));
+            if pod
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.node_name.is_some())
+            {
+                let _ = tell.send((Phase::Scheduled, Instant::now()));
+            }
+        }));
+
+        let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+        let prefix = format!("{function}-");
+        let field = format!("spec.containers{{{CONTAINER}}}");
+        watches.spawn(observe(
+            events,
+            watcher::Config::default(),
+            move |event: &Event| {
+                let about = &event.involved_object;
+                let ours = about
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| name.starts_with(&prefix));
+                if !ours || about.field_path.as_ref() != Some(&field) {
+                    return;
+                }
+                let phase = match event.reason.as_deref() {
+                    Some("Pulled" | "Pulling") => Phase::Sandbox,
+                    Some("Started") => Phase::Started,
+                    _ => return,
+                };
+                let _ = sender.send((phase, Instant::now()));
+            },
+        ));
+        Self {
+            moments,
+            _watches: watches,
+        }
+    }
+
+    /// The first moment after `from` of each phase, in order; waits at most `limit` for those not yet told.
+    pub async fn since(&mut self, from: Instant, limit: Duration) -> Vec<(Phase, Duration)> {
+        let mut first = BTreeMap::new();
+        let deadline = tokio::time::Instant::now() + limit;
+        while first.len() < Phase::ALL.len() {
+            let Ok(Some((phase, at))) =
+                tokio::time::timeout_at(deadline, self.moments.recv()).await
+            else {
+                break;
+            };
+            if at >= from {
+                first.entry(phase).or_insert(at - from);
+            }
+        }
+        first.into_iter().collect()
+    }
+}
+
+async fn observe<K>(api: Api<K>, config: watcher::Config, tell: impl Fn(&K) + Send + 'static)
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let mut objects = std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
+    loop {
+        match objects.try_next().await {
+            Ok(Some(object)) => tell(&object),
+            Ok(None) => return,
+            Err(_) => {} // the watcher starts again by itself
+        }
+    }
+}
+
+/// Draws moments as bars against the last one.
+pub fn draw(moments: &[(String, Duration)]) -> String {
+    const WIDTH: u128 = 48;
+    let total = moments
+        .iter()
+        .map(|(_, at)| at.as_micros())
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    let mut drawn = String::new();
+    let mut last = Duration::ZERO;
+    for (label, at) in moments {
+        let reached = usize::try_from(at.as_micros() * WIDTH / total).unwrap_or(0);
+        let before = usize::try_from(last.as_micros() * WIDTH / total)
+            .unwrap_or(0)
+            .min(reached);
+        let bar = format!(
+            "{}{}",
+            "·".repeat(before),
+            "█".repeat((reached - before).max(1))
+        );
+        let _ = writeln!(
+            drawn,
+            "  {label:<14} {:>7.1} ms  {bar}",
+            at.as_secs_f64() * 1e3
+        );
+        last = *at;
+    }
+    drawn
+}
