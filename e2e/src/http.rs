@@ -19,6 +19,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
+    /// What came after the body.
+    pub trailers: HeaderMap,
     /// From the moment before the connection was made to the body's end.
     pub took: Duration,
 }
@@ -92,15 +94,13 @@ async fn collect(
     start: Instant,
 ) -> Result<Answer> {
     let (head, body) = response.into_parts();
-    let body = body
-        .collect()
-        .await
-        .context("the answer broke off")?
-        .to_bytes();
+    let collected = body.collect().await.context("the answer broke off")?;
+    let trailers = collected.trailers().cloned().unwrap_or_default();
     Ok(Answer {
         status: head.status,
         headers: head.headers,
-        body,
+        body: collected.to_bytes(),
+        trailers,
         took: start.elapsed(),
     })
 }

@@ -4,9 +4,12 @@
 
 pub mod chart;
 pub mod fixture;
+pub mod history;
 pub mod http;
 pub mod namespace;
 pub mod reach;
+pub mod stage;
+pub mod stream;
 pub mod timeline;
 pub mod tools;
 pub mod wait;

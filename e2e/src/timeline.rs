@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use pilotlight_crds::names::{CONTAINER, LABEL_FUNCTION};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// A moment in a pod's start, in the order in which they come.
@@ -53,9 +53,19 @@ impl Phase {
     }
 }
 
+/// A change of the replicas that a Function's Deployment asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// To none.
+    ToZero,
+    /// To one or more.
+    FromZero,
+}
+
 /// Watches a Function's objects until it is dropped.
 pub struct Observer {
     moments: mpsc::UnboundedReceiver<(Phase, Instant)>,
+    steps: watch::Receiver<Vec<(Step, Instant)>>,
     _watches: JoinSet<()>,
 }
 
@@ -68,18 +78,28 @@ impl Observer {
 
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
         let tell = sender.clone();
+        let (record, steps) = watch::channel(Vec::new());
         watches.spawn(observe(
             deployments,
             labelled.clone(),
             move |deployment: &Deployment| {
-                if deployment
-                    .spec
-                    .as_ref()
-                    .and_then(|spec| spec.replicas)
-                    .is_some_and(|replicas| replicas > 0)
-                {
-                    let _ = tell.send((Phase::Patched, Instant::now()));
+                let now = Instant::now();
+                let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+                let step = if replicas == Some(0) {
+                    Step::ToZero
+                } else {
+                    Step::FromZero
+                };
+                if step == Step::FromZero {
+                    let _ = tell.send((Phase::Patched, now));
                 }
+                record.send_if_modified(|steps: &mut Vec<(Step, Instant)>| {
+                    let changed = steps.last().is_none_or(|(last, _)| *last != step);
+                    if changed {
+                        steps.push((step, now));
+                    }
+                    changed
+                });
             },
         ));
 
@@ -121,8 +141,21 @@ impl Observer {
         ));
         Self {
             moments,
+            steps,
             _watches: watches,
         }
+    }
+
+    /// Waits for a step after `from`; nothing when the watch ended.
+    pub async fn step(&mut self, step: Step, from: Instant) -> Option<Instant> {
+        let after = |steps: &Vec<(Step, Instant)>| find(steps, step, from).is_some();
+        let steps = self.steps.wait_for(after).await.ok()?;
+        find(&steps, step, from)
+    }
+
+    /// The last step after `from` that was seen so far.
+    pub fn latest(&self, step: Step, from: Instant) -> Option<Instant> {
+        find(&self.steps.borrow(), step, from)
     }
 
     /// The first moment after `from` of each phase, in order; waits at most `limit` for those not yet told.
@@ -141,6 +174,11 @@ impl Observer {
         }
         first.into_iter().collect()
     }
+}
+
+fn find(steps: &[(Step, Instant)], wanted: Step, from: Instant) -> Option<Instant> {
+    let matching = |(step, at): &&(Step, Instant)| *step == wanted && *at >= from;
+    steps.iter().rev().find(matching).map(|(_, at)| *at)
 }
 
 async fn observe<K>(api: Api<K>, config: watcher::Config, tell: impl Fn(&K) + Send + 'static)
