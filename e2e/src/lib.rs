@@ -6,6 +6,7 @@ pub mod chart;
 pub mod fixture;
 pub mod history;
 pub mod http;
+pub mod kill;
 pub mod namespace;
 pub mod reach;
 pub mod stage;

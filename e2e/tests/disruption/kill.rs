@@ -1,0 +1,151 @@
+//! kill -9 of operator or activator while a request is held: only what the killed process held may fail; every later request
+//! is answered.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+use pilotlight_e2e::fixture::{Functions, PATIENCE};
+use pilotlight_e2e::http;
+use pilotlight_e2e::kill::kill_containers;
+use pilotlight_e2e::namespace::TestNamespace;
+use pilotlight_e2e::reach::{ACTIVATORS, OPERATORS, Reach, SYSTEM_NAMESPACE, is_ready};
+use pilotlight_e2e::wait::until;
+use serde_json::json;
+
+/// Kills of each component.
+const ROUNDS: usize = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_killed_operator_fails_no_request() -> Result<()> {
+    let reach = Reach::connect().await?;
+    let namespace = TestNamespace::create(&reach.client, "kill-operator").await?;
+    let functions = prepare(&reach, &namespace.name).await?;
+    for round in 0..ROUNDS {
+        functions.at_zero("hello").await?;
+        let held = tokio::spawn(get(reach.clone(), namespace.name.clone()));
+        let killed = kill_all(&reach, OPERATORS).await?;
+        let answer = held.await??;
+        ensure!(
+            answer.status.is_success(),
+            "round {round}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        back(&reach, OPERATORS, killed).await?;
+    }
+    namespace.delete().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_killed_activator_fails_at_most_what_it_held() -> Result<()> {
+    let reach = Reach::connect().await?;
+    let namespace = TestNamespace::create(&reach.client, "kill-activator").await?;
+    let functions = prepare(&reach, &namespace.name).await?;
+    let mut survived = 0;
+    for round in 0..ROUNDS {
+        functions.at_zero("hello").await?;
+        let held = tokio::spawn(get(reach.clone(), namespace.name.clone()));
+        until(
+            "the wake",
+            PATIENCE,
+            || functions.replicas("hello"),
+            |replicas| *replicas > 0,
+        )
+        .await?;
+        let killed = kill_all(&reach, ACTIVATORS).await?;
+        survived += usize::from(held.await?.is_ok_and(|answer| answer.status.is_success()));
+        back(&reach, ACTIVATORS, killed).await?;
+        // The first request after the components are back, and all that follow, must be answered.
+        for later in 0..20 {
+            let answer = http::get(&reach, &namespace.name, "hello", "/").await?;
+            ensure!(
+                answer.status.is_success(),
+                "round {round}, later request {later}: {}",
+                answer.text()
+            );
+        }
+    }
+    println!("{survived} of {ROUNDS} held requests outlived the kill of every activator");
+    namespace.delete().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_other_operator_takes_over_when_the_leader_is_killed() -> Result<()> {
+    let reach = Reach::connect().await?;
+    let namespace = TestNamespace::create(&reach.client, "failover").await?;
+    let functions = prepare(&reach, &namespace.name).await?;
+    let killed = kill_all(&reach, OPERATORS).await?;
+    functions
+        .create("born-meanwhile", json!({"scaling": {"idleSeconds": 2}}))
+        .await?;
+    functions.ready("born-meanwhile").await?;
+    let answer = http::get(&reach, &namespace.name, "born-meanwhile", "/").await?;
+    ensure!(answer.status.is_success(), "{}", answer.text());
+    back(&reach, OPERATORS, killed).await?;
+    namespace.delete().await
+}
+
+async fn prepare(reach: &Reach, namespace: &str) -> Result<Functions> {
+    let functions = Functions::new(&reach.client, namespace);
+    functions
+        .create("hello", json!({"scaling": {"idleSeconds": 2}}))
+        .await?;
+    functions.ready("hello").await?;
+    Ok(functions)
+}
+
+async fn get(reach: Reach, namespace: String) -> Result<http::Answer> {
+    http::get(&reach, &namespace, "hello", "/").await
+}
+
+/// Kills every pod's containers; returns the sum of their restart counts before.
+async fn kill_all(reach: &Reach, selector: &str) -> Result<i32> {
+    let pods = components(reach, selector).await?;
+    ensure!(!pods.is_empty(), "no pod is selected by {selector}");
+    for pod in &pods {
+        kill_containers(pod)
+            .await
+            .with_context(|| format!("killing {:?}", pod.metadata.name))?;
+    }
+    Ok(pods.iter().map(restarts).sum())
+}
+
+/// Waits until the killed containers were started again and are all ready.
+async fn back(reach: &Reach, selector: &str, restarts_before: i32) -> Result<()> {
+    until(
+        &format!("{selector} to be back"),
+        PATIENCE + Duration::from_secs(60),
+        || components(reach, selector),
+        |pods| {
+            pods.iter().all(is_ready) && pods.iter().map(restarts).sum::<i32>() > restarts_before
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+async fn components(reach: &Reach, selector: &str) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(reach.client.clone(), SYSTEM_NAMESPACE);
+    Ok(pods
+        .list(&ListParams::default().labels(selector))
+        .await?
+        .items)
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    statuses
+        .into_iter()
+        .flatten()
+        .map(|status| status.restart_count)
+        .sum()
+}

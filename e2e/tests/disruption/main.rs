@@ -1,0 +1,5 @@
+//! What must hold while parts of Pilotlight are killed, and across every moment of a step to zero. These tests disturb the
+//! components, so they run one after the other and apart from all others.
+
+mod kill;
+mod step_to_zero;
