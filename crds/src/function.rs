@@ -13,8 +13,8 @@ use crate::policy::{ColdStart, Concurrency, Scaling, Timeouts};
 use crate::status::FunctionStatus;
 use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
 
-/// A serverless workload: an ordinary container image that runs only while requests need it.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A serverless workload: an ordinary container image that runs only while requests need it. `image` alone is enough.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "pilotlight.dev",
     version = "v1alpha1",
@@ -23,38 +23,81 @@ use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
     status = "FunctionStatus",
     shortname = "fn",
     shortname = "plfn",
+    category = "all",
+    category = "pilotlight",
     derive = "Default",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "Function is a serverless workload: an ordinary container image behind http://<name>.<namespace> that runs only while requests need it.",
+    scale(
+        spec_replicas_path = ".spec.scaling.minReplicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "Rung", type_ = "string", json_path = ".status.rung"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(
+        name = "Image",
+        type_ = "string",
+        json_path = ".spec.image",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
-    /// Container image. It must listen for HTTP on the port in the environment variable `PORT`.
+    /// Container image, for example `registry.example.com/team/app:1.0`. It must listen for HTTP on the port in the environment
+    /// variable `PORT`.
+    #[schemars(length(min = 1, max = 512))]
     pub image: String,
     /// Entrypoint, in place of the image's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(max = 32_768)))]
     pub command: Vec<String>,
     /// Arguments, in place of the image's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 32_768)))]
     pub args: Vec<String>,
-    /// Environment variables, as in a pod.
+    /// Environment variables, as in a pod. `PORT`, `K_SERVICE`, `K_REVISION` and `K_CONFIGURATION` are Pilotlight's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
     /// ConfigMaps and Secrets whose keys become environment variables, as in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub env_from: Vec<EnvFromSource>,
-    /// TCP port that the container listens on; also its `PORT`.
+    /// TCP port that the container listens on; also its `PORT`. Default 8080. Any port will do: no sidecar takes one.
     #[serde(default = "default_port")]
+    #[schemars(range(min = 1, max = 65_535))]
     pub port: u16,
-    /// What the container speaks on that port.
+    /// What the container speaks on that port: `HTTP1` (the default), or `H2C` for HTTP/2 without TLS, as gRPC servers do.
     #[serde(default)]
     pub protocol: Protocol,
-    /// CPU, memory and other resources, as in a pod.
+    /// CPU, memory and other resources, as in a pod. Requests above limits are refused when the operator creates the
+    /// revision's Deployment: the condition Stalled then has the API server's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Startup probe, as in a pod.
+    /// Startup probe, as in a pod. While there is no readiness probe, the activator uses it to find a starting pod ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_probe: Option<Probe>,
-    /// Readiness probe, as in a pod. The activator uses it to find a starting pod ready sooner than Kubernetes does.
+    /// Readiness probe, as in a pod. The activator uses it, too, and so finds a starting pod ready sooner than Kubernetes does
+    /// (HTTP and TCP; with `exec`, `grpc` or HTTPS it waits for Kubernetes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness_probe: Option<Probe>,
     /// Liveness probe, as in a pod.
@@ -62,9 +105,13 @@ pub struct FunctionSpec {
     pub liveness_probe: Option<Probe>,
     /// Volumes: ConfigMap, Secret, emptyDir or PersistentVolumeClaim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub volumes: Vec<FunctionVolume>,
     /// Where the container sees the volumes, as in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
     pub volume_mounts: Vec<VolumeMount>,
     /// Security context of the container. What is not set here keeps Pod Security's `restricted` defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,37 +121,51 @@ pub struct FunctionSpec {
     pub pod_security_context: Option<PodSecurityContext>,
     /// Service account of the pods; the namespace's `default` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub service_account_name: Option<String>,
-    /// Whether pods get a token of their service account. Off by default: it delays every cold start by some 300 ms and few
+    /// Whether pods get a token of their service account. Off by default: it delays every cold start by some 300 ms, and few
     /// functions call the Kubernetes API.
     #[serde(default)]
     pub automount_service_account_token: bool,
     /// Whether pods get environment variables for every Service of the namespace. Off by default: it slows starts.
     #[serde(default)]
     pub enable_service_links: bool,
-    /// Secrets for pulling the image.
+    /// Secrets of the namespace for pulling the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// When to pull the image; Kubernetes' own default where absent.
+    /// When to pull the image: `Always`, `IfNotPresent` or `Never`. Where absent, Kubernetes' own default: `Always` for the tag
+    /// `latest` or none, else `IfNotPresent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<PullPolicy>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pods tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
     /// Scheduling affinity, as in a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
     /// How pods spread over nodes and zones, as in a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["topologyKey", "whenUnsatisfiable"]
+    ))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
-    /// Runtime class of the pods.
+    /// Runtime class of the pods; the cluster's default where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub runtime_class_name: Option<String>,
-    /// Seconds between SIGTERM and SIGKILL when a pod goes.
+    /// Seconds between SIGTERM and SIGKILL when a pod goes. Default 30.
     #[serde(default = "default_grace")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub termination_grace_period_seconds: i64,
     /// Labels and annotations for the pods.
     #[serde(default)]
@@ -121,6 +182,45 @@ pub struct FunctionSpec {
     /// What happens while no pod is ready.
     #[serde(default)]
     pub cold_start: ColdStart,
+}
+
+impl Default for FunctionSpec {
+    /// What the API server makes of a spec that says nothing but `image: ""`.
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            env_from: Vec::new(),
+            port: default_port(),
+            protocol: Protocol::default(),
+            resources: None,
+            startup_probe: None,
+            readiness_probe: None,
+            liveness_probe: None,
+            volumes: Vec::new(),
+            volume_mounts: Vec::new(),
+            security_context: None,
+            pod_security_context: None,
+            service_account_name: None,
+            automount_service_account_token: false,
+            enable_service_links: false,
+            image_pull_secrets: Vec::new(),
+            image_pull_policy: None,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            topology_spread_constraints: Vec::new(),
+            runtime_class_name: None,
+            termination_grace_period_seconds: default_grace(),
+            pod_metadata: PodMetadata::default(),
+            scaling: Scaling::default(),
+            concurrency: Concurrency::default(),
+            timeouts: Timeouts::default(),
+            cold_start: ColdStart::default(),
+        }
+    }
 }
 
 fn default_port() -> u16 {

@@ -9,8 +9,11 @@ pub mod diagnosis;
 pub mod function;
 pub mod names;
 pub mod policy;
+pub mod rules;
+pub mod schema;
 pub mod status;
 pub mod workload;
 
 pub use function::{Function, FunctionSpec};
+pub use schema::crd;
 pub use status::FunctionStatus;

@@ -1,4 +1,6 @@
 //! Parts of a Function's spec that are read live and make no new revision: scaling, limits, timeouts, cold start.
+//!
+//! Each default is both here and, generated from here, in the schema; so `kubectl get -o yaml` shows what is in force.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,25 +9,37 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Scaling {
-    /// Pods that always run. 0 lets the Function scale to zero. `kubectl scale` writes this field.
+    /// Pods that always run. 0 (the default) lets the Function scale to zero. `kubectl scale` writes this field: it sets the
+    /// floor, load may still ask for more.
+    #[schemars(range(min = 0, max = 1000))]
     pub min_replicas: u32,
-    /// Pods at most.
+    /// Pods at most. Default 100.
+    #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: u32,
-    /// Pods that a new revision starts with, once, to prove that it can. 0: not until the first request.
+    /// Pods that a new revision starts with, once, to prove that it can. Default 1. 0: it is not tried until the first request.
+    #[schemars(range(min = 0, max = 1000))]
     pub initial_replicas: u32,
-    /// Requests at once that one pod should have. 0: `concurrency.limit`, or 100 where that is 0 too.
+    /// Requests at once that one pod should have. 0 (the default): `concurrency.limit`, or 100 where that is 0 too.
+    #[schemars(range(min = 0, max = 10_000))]
     pub target_concurrency: u32,
-    /// Percentage of the target that is aimed at, to leave room for growth.
+    /// Percentage of the target that is aimed at, to leave room for growth. Default 70.
+    #[schemars(range(min = 1, max = 100))]
     pub target_utilization_percent: u32,
-    /// Seconds over which load is averaged.
+    /// Seconds over which load is averaged. Default 60.
+    #[schemars(range(min = 2, max = 3600))]
     pub stable_window_seconds: u32,
-    /// Length of the panic window, in percent of the stable window.
+    /// Length of the panic window, in percent of the stable window; it must last a second at least. Default 10.
+    #[schemars(range(min = 1, max = 100))]
     pub panic_window_percent: u32,
-    /// Load in the panic window, in percent of what the ready pods are meant to bear, from which on scaling panics.
+    /// Load in the panic window, in percent of what the ready pods are meant to bear, from which on scaling panics: it adds pods
+    /// at once and removes none. Default 200.
+    #[schemars(range(min = 110, max = 1000))]
     pub panic_threshold_percent: u32,
-    /// Seconds without a request until the Function goes to zero.
+    /// Seconds without a request until the Function goes to zero. Default 60.
+    #[schemars(range(min = 1, max = 604_800))]
     pub idle_seconds: u32,
-    /// Seconds that load must stay lower before pods are removed.
+    /// Seconds that load must stay lower before pods are removed. Default 0.
+    #[schemars(range(min = 0, max = 3600))]
     pub scale_down_delay_seconds: u32,
 }
 
@@ -50,7 +64,8 @@ impl Default for Scaling {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Concurrency {
-    /// Hard limit of requests at one pod at one moment. 0: none.
+    /// Hard limit of requests at one pod at one moment: further ones wait or get another pod. 0 (the default): no limit.
+    #[schemars(range(min = 0, max = 10_000))]
     pub limit: u32,
 }
 
@@ -58,11 +73,14 @@ pub struct Concurrency {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Timeouts {
-    /// Seconds from the request's arrival at a pod to the end of its response. 0: no limit.
+    /// Seconds from the request's arrival at a pod to the end of its response. Default 300. 0: no limit.
+    #[schemars(range(min = 0, max = 86_400))]
     pub request_seconds: u32,
-    /// Seconds until the response's first byte, cold start not counted. 0: no limit.
+    /// Seconds until the response's first byte, cold start not counted. 0 (the default): no limit besides `requestSeconds`.
+    #[schemars(range(min = 0, max = 86_400))]
     pub response_start_seconds: u32,
-    /// Seconds that a body or an upgraded connection may stand still. 0: no limit.
+    /// Seconds that a body or an upgraded connection may stand still. Default 300. 0: no limit.
+    #[schemars(range(min = 0, max = 86_400))]
     pub idle_stream_seconds: u32,
 }
 
@@ -70,7 +88,8 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             request_seconds: 300,
-            response_start_seconds: 300,
+            // Not 300: an author who sets requestSeconds alone must not run into the rule that this one is not longer.
+            response_start_seconds: 0,
             idle_stream_seconds: 300,
         }
     }
@@ -80,11 +99,15 @@ impl Default for Timeouts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ColdStart {
-    /// Seconds that a request is held at most while no pod is ready.
+    /// Seconds that a request is held at most while no pod is ready; then it is answered with an error that names the best known
+    /// cause. Default 60.
+    #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: u32,
-    /// Requests held at most, on each activator.
+    /// Requests held at most, on each activator; further ones are refused at once. Default 10000.
+    #[schemars(range(min = 1, max = 100_000))]
     pub pending_requests: u32,
-    /// Bytes of requests held at most, on each activator.
+    /// Bytes of requests held at most, on each activator; further ones are refused at once. Default 67108864 (64 MiB).
+    #[schemars(range(min = 1024, max = 1_073_741_824))]
     pub pending_bytes: u64,
 }
 

@@ -18,7 +18,8 @@ pub enum Protocol {
     H2C,
 }
 
-/// When kubelet pulls the image.
+/// When to pull the image: `Always`, `IfNotPresent` or `Never`. Where absent, Kubernetes' own default: `Always` for the tag
+/// `latest` or none, else `IfNotPresent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PullPolicy {
     /// Ask the registry at each start.
@@ -33,7 +34,8 @@ pub enum PullPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionVolume {
-    /// Name that `volumeMounts` refer to.
+    /// Name that `volumeMounts` refer to; unique among the Function's volumes.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Keys of a ConfigMap as files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,8 +57,10 @@ pub struct FunctionVolume {
 pub struct PodMetadata {
     /// Labels, besides Pilotlight's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), inner(length(max = 63)))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
+    /// Annotations, for example those that a service mesh or a metrics scraper reads.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64), inner(length(max = 32_768)))]
     pub annotations: BTreeMap<String, String>,
 }
