@@ -1,0 +1,16 @@
+//! What Pilotlight promises a user, each promise shown on a real cluster: one module for each.
+//!
+//! A test stands in a namespace of its own and runs beside the others, so none disturbs Pilotlight's own components. It waits on
+//! conditions; the only times it asserts are promised ones: a diagnosis within 30 s, an answer within `coldStart.timeoutSeconds`.
+
+mod examples;
+mod faults;
+mod healing;
+mod kubectl;
+mod names;
+mod ownership;
+mod protocols;
+mod revisions;
+mod scaling;
+mod security;
+mod wake;
