@@ -1,4 +1,9 @@
-//! The conditions of a Function and the reasons that they carry.
+//! The conditions of a Function, the reasons that they carry, and how one is set.
+//!
+//! What always holds: `lastTransitionTime` moves only when `status` does; a reason is CamelCase and never empty, a message is
+//! within the schema's bound. Where pods are the cause, the reason is that of a [`crate::diagnosis::Reason`].
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// `True` when the Function can answer, at zero pods included.
 pub const READY: &str = "Ready";
@@ -15,3 +20,166 @@ pub const STALLED: &str = "Stalled";
 
 /// Reason of `Active=False` at zero pods.
 pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+/// Reason of `Active=True`.
+pub const RUNNING: &str = "Running";
+/// Reason of `Ready=True`.
+pub const AVAILABLE: &str = "Available";
+/// Reason of `WorkloadReady=True`: a pod of the newest revision was ready.
+pub const REVISION_READY: &str = "RevisionReady";
+/// Reason of `WorkloadReady=Unknown` and `Reconciling=True`: the newest revision's first pod is on its way.
+pub const REVISION_STARTING: &str = "RevisionStarting";
+/// Reason of `WorkloadReady=True` where `scaling.initialReplicas` is 0: nothing was tried, nothing failed.
+pub const NOT_TRIED: &str = "NotTried";
+/// Reason of `WorkloadReady=False` and `Stalled=True`: the API server refuses the revision's Deployment.
+pub const REVISION_REFUSED: &str = "RevisionRefused";
+/// Reason of `RouteReady=True`: the Service leads to activators that know the Function.
+pub const ROUTED: &str = "Routed";
+/// Reason of `RouteReady=True` while the Service leads to the pods themselves.
+pub const FAILED_OPEN: &str = "FailedOpen";
+/// Reason of `RouteReady=False` while no activator has said that it serves the Function's route port.
+pub const NO_ACTIVATOR: &str = "NoActivator";
+/// Reason of `RouteReady=False` and `Stalled=True`: every route port is taken.
+pub const NO_ROUTE_PORT: &str = "NoRoutePort";
+/// Reason of `RouteReady=False` and `Stalled=True`: an object that is not the Function's has the name that it needs.
+pub const NAME_TAKEN: &str = "NameTaken";
+
+/// Longest message that the API server takes in a condition, in bytes.
+const MAX_MESSAGE_BYTES: usize = 32_768;
+
+/// What a condition should say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired<'a> {
+    /// Its type, one of this module's.
+    pub type_: &'a str,
+    /// Its status; `None` is `Unknown`.
+    pub status: Option<bool>,
+    /// One CamelCase word, for programs.
+    pub reason: &'a str,
+    /// A sentence, for people.
+    pub message: &'a str,
+}
+
+/// Sets the condition in `conditions`, for a Function of this `generation` and at the time `now`. `lastTransitionTime` stays
+/// where the status does not change. Returns whether the status changed, which is worth an event.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    desired: &Desired<'_>,
+    generation: Option<i64>,
+    now: &Time,
+) -> bool {
+    let status = match desired.status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let mut end = desired.message.len().min(MAX_MESSAGE_BYTES);
+    while !desired.message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let old = conditions.iter().position(|c| c.type_ == desired.type_);
+    let changed = old.is_none_or(|at| conditions[at].status != status);
+    let last_transition_time = match old {
+        Some(at) if !changed => conditions[at].last_transition_time.clone(),
+        _ => now.clone(),
+    };
+    let new = Condition {
+        type_: desired.type_.to_owned(),
+        status: status.to_owned(),
+        reason: desired.reason.to_owned(),
+        message: desired.message[..end].to_owned(),
+        observed_generation: generation,
+        last_transition_time,
+    };
+    match old {
+        Some(at) => conditions[at] = new,
+        None => conditions.push(new),
+    }
+    changed
+}
+
+/// Takes the condition away, as befits [`RECONCILING`] and [`STALLED`] once they are over. Returns whether it was there.
+pub fn clear(conditions: &mut Vec<Condition>, type_: &str) -> bool {
+    let before = conditions.len();
+    conditions.retain(|c| c.type_ != type_);
+    conditions.len() != before
+}
+
+/// The condition of that type.
+pub fn get<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::jiff::Timestamp;
+
+    fn at(second: i64) -> Time {
+        Time(Timestamp::from_second(second).expect("a valid time"))
+    }
+
+    fn desired<'a>(status: Option<bool>, reason: &'a str, message: &'a str) -> Desired<'a> {
+        Desired {
+            type_: READY,
+            status,
+            reason,
+            message,
+        }
+    }
+
+    #[test]
+    fn the_transition_time_moves_with_the_status_only() {
+        let mut all = Vec::new();
+        assert!(set(
+            &mut all,
+            &desired(None, REVISION_STARTING, "a"),
+            Some(1),
+            &at(1)
+        ));
+        assert!(set(
+            &mut all,
+            &desired(Some(true), AVAILABLE, "b"),
+            Some(1),
+            &at(2)
+        ));
+        assert!(!set(
+            &mut all,
+            &desired(Some(true), FAILED_OPEN, "c"),
+            Some(2),
+            &at(3)
+        ));
+        let ready = get(&all, READY).expect("it was set");
+        assert_eq!(ready.last_transition_time, at(2));
+        assert_eq!(
+            (ready.reason.as_str(), ready.message.as_str()),
+            (FAILED_OPEN, "c")
+        );
+        assert_eq!(
+            (ready.status.as_str(), ready.observed_generation),
+            ("True", Some(2))
+        );
+        assert_eq!(all.len(), 1);
+    }
+
+    #[test]
+    fn clears_one_and_keeps_the_others() {
+        let mut all = Vec::new();
+        set(&mut all, &desired(Some(true), AVAILABLE, ""), None, &at(1));
+        assert!(!clear(&mut all, STALLED));
+        assert!(clear(&mut all, READY));
+        assert!(all.is_empty());
+    }
+
+    #[test]
+    fn bounds_the_message_at_a_character() {
+        let mut all = Vec::new();
+        let long = "é".repeat(MAX_MESSAGE_BYTES);
+        set(
+            &mut all,
+            &desired(Some(true), AVAILABLE, &long),
+            None,
+            &at(1),
+        );
+        assert_eq!(all[0].message.len(), MAX_MESSAGE_BYTES);
+    }
+}
