@@ -122,7 +122,7 @@ async fn a_stream_keeps_its_pod_however_long_it_lasts() -> Result<()> {
     let stage = Stage::set("stream").await?;
     let spec = json!({
         "image": SSE,
-        "scaling": {"idleSeconds": 2, "stableWindowSeconds": 6},
+        "scaling": {"idleSeconds": 2, "stableWindowSeconds": 10},
     });
     stage.functions.create("sse", spec).await?;
     stage.functions.at_zero("sse").await?;

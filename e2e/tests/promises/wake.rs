@@ -83,7 +83,7 @@ async fn a_slow_starter_is_not_asked_before_it_is_ready() -> Result<()> {
     let spec = json!({
         "image": "pilotlight.dev/example-slow-start:dev",
         "env": [{"name": "START_DURATION", "value": "3s"}],
-        "readinessProbe": {"httpGet": {"path": "/ready"}, "periodSeconds": 1},
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http1"}, "periodSeconds": 1},
         "scaling": {"idleSeconds": 5},
     });
     stage.functions.create("slow", spec).await?;
