@@ -61,12 +61,7 @@ pub struct Desired<'a> {
 
 /// Sets the condition in `conditions`, for a Function of this `generation` and at the time `now`. `lastTransitionTime` stays
 /// where the status does not change. Returns whether the status changed, which is worth an event.
-pub fn set(
-    conditions: &mut Vec<Condition>,
-    desired: &Desired<'_>,
-    generation: Option<i64>,
-    now: &Time,
-) -> bool {
+pub fn set(conditions: &mut Vec<Condition>, desired: &Desired<'_>, generation: Option<i64>, now: &Time) -> bool {
     let status = match desired.status {
         Some(true) => "True",
         Some(false) => "False",
@@ -119,45 +114,19 @@ mod tests {
     }
 
     fn desired<'a>(status: Option<bool>, reason: &'a str, message: &'a str) -> Desired<'a> {
-        Desired {
-            type_: READY,
-            status,
-            reason,
-            message,
-        }
+        Desired { type_: READY, status, reason, message }
     }
 
     #[test]
     fn the_transition_time_moves_with_the_status_only() {
         let mut all = Vec::new();
-        assert!(set(
-            &mut all,
-            &desired(None, REVISION_STARTING, "a"),
-            Some(1),
-            &at(1)
-        ));
-        assert!(set(
-            &mut all,
-            &desired(Some(true), AVAILABLE, "b"),
-            Some(1),
-            &at(2)
-        ));
-        assert!(!set(
-            &mut all,
-            &desired(Some(true), FAILED_OPEN, "c"),
-            Some(2),
-            &at(3)
-        ));
+        assert!(set(&mut all, &desired(None, REVISION_STARTING, "a"), Some(1), &at(1)));
+        assert!(set(&mut all, &desired(Some(true), AVAILABLE, "b"), Some(1), &at(2)));
+        assert!(!set(&mut all, &desired(Some(true), FAILED_OPEN, "c"), Some(2), &at(3)));
         let ready = get(&all, READY).expect("it was set");
         assert_eq!(ready.last_transition_time, at(2));
-        assert_eq!(
-            (ready.reason.as_str(), ready.message.as_str()),
-            (FAILED_OPEN, "c")
-        );
-        assert_eq!(
-            (ready.status.as_str(), ready.observed_generation),
-            ("True", Some(2))
-        );
+        assert_eq!((ready.reason.as_str(), ready.message.as_str()), (FAILED_OPEN, "c"));
+        assert_eq!((ready.status.as_str(), ready.observed_generation), ("True", Some(2)));
         assert_eq!(all.len(), 1);
     }
 
@@ -174,12 +143,7 @@ mod tests {
     fn bounds_the_message_at_a_character() {
         let mut all = Vec::new();
         let long = "é".repeat(MAX_MESSAGE_BYTES);
-        set(
-            &mut all,
-            &desired(Some(true), AVAILABLE, &long),
-            None,
-            &at(1),
-        );
+        set(&mut all, &desired(Some(true), AVAILABLE, &long), None, &at(1));
         assert_eq!(all[0].message.len(), MAX_MESSAGE_BYTES);
     }
 }

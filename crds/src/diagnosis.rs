@@ -102,17 +102,12 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// A diagnosis whose message is made one line of at most [`MAX_MESSAGE_BYTES`].
     pub fn new(reason: Reason, healing: WillItHealAlone, message: impl AsRef<str>) -> Self {
-        Self {
-            reason,
-            message: words::head(message.as_ref(), MAX_MESSAGE_BYTES),
-            healing,
-        }
+        Self { reason, message: words::head(message.as_ref(), MAX_MESSAGE_BYTES), healing }
     }
 
     /// The one that tells most of several: what cannot heal alone first, then the order of [`Reason`].
     pub fn most_telling(all: impl IntoIterator<Item = Self>) -> Option<Self> {
-        all.into_iter()
-            .min_by(|a, b| (a.healing, a.reason).cmp(&(b.healing, b.reason)))
+        all.into_iter().min_by(|a, b| (a.healing, a.reason).cmp(&(b.healing, b.reason)))
     }
 }
 
@@ -152,9 +147,7 @@ pub fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
 }
 
 fn is_true(conditions: &[PodCondition], type_: &str) -> bool {
-    conditions
-        .iter()
-        .any(|c| c.type_ == type_ && c.status == "True")
+    conditions.iter().any(|c| c.type_ == type_ && c.status == "True")
 }
 
 fn failed(reason: &str, message: &str) -> Diagnosis {
@@ -194,31 +187,18 @@ fn unschedulable(conditions: &[PodCondition]) -> Option<Diagnosis> {
 }
 
 fn last<'a>(events: &'a [PodEvent], reasons: &[&str]) -> Option<&'a PodEvent> {
-    events
-        .iter()
-        .rev()
-        .find(|e| reasons.contains(&e.reason.as_str()))
+    events.iter().rev().find(|e| reasons.contains(&e.reason.as_str()))
 }
 
 fn mount(events: &[PodEvent]) -> Option<Diagnosis> {
     let event = last(events, &["FailedMount", "FailedAttachVolume"])?;
     let said = words::sentence(&event.message);
     let (healing, remedy) = if said.contains("not found") {
-        (
-            WillItHealAlone::No,
-            "create what spec.volumes names, or correct the name",
-        )
+        (WillItHealAlone::No, "create what spec.volumes names, or correct the name")
     } else {
-        (
-            WillItHealAlone::Possibly,
-            "check spec.volumes and the volume behind it",
-        )
+        (WillItHealAlone::Possibly, "check spec.volumes and the volume behind it")
     };
-    Some(Diagnosis::new(
-        Reason::VolumeMountFailed,
-        healing,
-        format!("A volume cannot be mounted: {said}; {remedy}"),
-    ))
+    Some(Diagnosis::new(Reason::VolumeMountFailed, healing, format!("A volume cannot be mounted: {said}; {remedy}")))
 }
 
 fn sandbox(events: &[PodEvent]) -> Option<Diagnosis> {
@@ -232,6 +212,3 @@ fn sandbox(events: &[PodEvent]) -> Option<Diagnosis> {
         ),
     ))
 }
-
-#[cfg(test)]
-mod tests;

@@ -113,10 +113,6 @@ pub struct ColdStart {
 
 impl Default for ColdStart {
     fn default() -> Self {
-        Self {
-            timeout_seconds: 60,
-            pending_requests: 10_000,
-            pending_bytes: 64 * 1024 * 1024,
-        }
+        Self { timeout_seconds: 60, pending_requests: 10_000, pending_bytes: 64 * 1024 * 1024 }
     }
 }

@@ -17,8 +17,7 @@ pub struct FieldRule {
 
 const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-const QUALIFIED_NAME: &str =
-    "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+const QUALIFIED_NAME: &str = "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
 
@@ -35,11 +34,7 @@ pub fn all() -> Vec<FieldRule> {
 }
 
 fn rule(path: &'static str, rule: impl Into<String>, message: impl Into<String>) -> FieldRule {
-    FieldRule {
-        path,
-        rule: rule.into(),
-        message: message.into(),
-    }
+    FieldRule { path, rule: rule.into(), message: message.into() }
 }
 
 fn names() -> Vec<FieldRule> {

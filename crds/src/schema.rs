@@ -76,10 +76,8 @@ fn known_formats(schema: &mut Map<String, Value>) {
 /// `kubectl explain` wraps lines itself; only a paragraph's end is kept.
 fn plain_descriptions(schema: &mut Map<String, Value>) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
-        let paragraphs: Vec<String> = text
-            .split("\n\n")
-            .map(|p| p.split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect();
+        let paragraphs: Vec<String> =
+            text.split("\n\n").map(|p| p.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         *text = paragraphs.join("\n\n");
     }
 }
@@ -88,9 +86,7 @@ fn bounded(schema: &mut Map<String, Value>) {
     let (bound, most) = match schema.get("type").and_then(Value::as_str) {
         Some("array") => ("maxItems", MAX_ITEMS),
         Some("string") if !schema.contains_key("enum") => ("maxLength", MAX_LENGTH),
-        Some("object") if schema.contains_key("additionalProperties") => {
-            ("maxProperties", MAX_PROPERTIES)
-        }
+        Some("object") if schema.contains_key("additionalProperties") => ("maxProperties", MAX_PROPERTIES),
         _ => return,
     };
     schema.entry(bound).or_insert(most.into());
@@ -109,27 +105,15 @@ fn kubernetes_types(spec: &mut Value) {
             ("successThreshold", 1, 1),
             ("failureThreshold", 3, 1),
         ] {
-            extend(
-                property(probe, field),
-                json!({"default": default, "minimum": least, "maximum": 86_400}),
-            );
+            extend(property(probe, field), json!({"default": default, "minimum": least, "maximum": 86_400}));
         }
-        extend(
-            property(probe, "terminationGracePeriodSeconds"),
-            json!({"minimum": 1, "maximum": 86_400}),
-        );
+        extend(property(probe, "terminationGracePeriodSeconds"), json!({"minimum": 1, "maximum": 86_400}));
         if let Some(http) = property(probe, "httpGet") {
             extend(property(http, "path"), json!({"default": "/"}));
-            extend(
-                property(http, "scheme"),
-                json!({"default": "HTTP", "enum": ["HTTP", "HTTPS"]}),
-            );
+            extend(property(http, "scheme"), json!({"default": "HTTP", "enum": ["HTTP", "HTTPS"]}));
         }
         if let Some(grpc) = property(probe, "grpc") {
-            extend(
-                property(grpc, "port"),
-                json!({"minimum": 1, "maximum": 65_535}),
-            );
+            extend(property(grpc, "port"), json!({"minimum": 1, "maximum": 65_535}));
         }
     }
     if let Some(resources) = property(spec, "resources") {
@@ -137,33 +121,18 @@ fn kubernetes_types(spec: &mut Value) {
         remove_property(resources, "claims");
         for of in ["limits", "requests"] {
             let quantity = property(resources, of).and_then(|s| s.get_mut("additionalProperties"));
-            extend(
-                quantity,
-                json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}),
-            );
+            extend(quantity, json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}));
         }
     }
     if let Some(size) = at(spec, "volumes[].emptyDir.sizeLimit") {
-        extend(
-            Some(size),
-            json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}),
-        );
+        extend(Some(size), json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}));
     }
     extend(at(spec, "env[].name"), json!({"maxLength": 256}));
-    extend(
-        at(spec, "volumeMounts[].mountPath"),
-        json!({"maxLength": 1024}),
-    );
+    extend(at(spec, "volumeMounts[].mountPath"), json!({"maxLength": 1024}));
     extend(at(spec, "volumeMounts[].name"), json!({"maxLength": 63}));
     // The key of a list must not be left out.
-    extend(
-        at(spec, "imagePullSecrets[]"),
-        json!({"required": ["name"]}),
-    );
-    extend(
-        at(spec, "imagePullSecrets[].name"),
-        json!({"maxLength": 253}),
-    );
+    extend(at(spec, "imagePullSecrets[]"), json!({"required": ["name"]}));
+    extend(at(spec, "imagePullSecrets[].name"), json!({"maxLength": 253}));
 }
 
 fn extend(schema: Option<&mut Value>, with: Value) {
@@ -184,21 +153,17 @@ fn remove_property(schema: &mut Value, name: &str) {
 
 /// The schema at a path such as `volumes[].configMap`.
 fn at<'a>(root: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    path.split('.')
-        .filter(|p| !p.is_empty())
-        .try_fold(root, |schema, part| match part.strip_suffix("[]") {
-            Some(list) => property(schema, list)?.get_mut("items"),
-            None => property(schema, part),
-        })
+    path.split('.').filter(|p| !p.is_empty()).try_fold(root, |schema, part| match part.strip_suffix("[]") {
+        Some(list) => property(schema, list)?.get_mut("items"),
+        None => property(schema, part),
+    })
 }
 
 fn add_rule(root: &mut Value, rule: &FieldRule) {
     let schema = at(root, rule.path)
         .and_then(Value::as_object_mut)
         .expect("a rule's path is one of the schema, which a test shows");
-    let rules = schema
-        .entry("x-kubernetes-validations")
-        .or_insert_with(|| json!([]));
+    let rules = schema.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
     if let Some(rules) = rules.as_array_mut() {
         rules.push(json!({"rule": rule.rule, "message": rule.message}));
     }

@@ -1,8 +1,7 @@
 //! Parts of a Function's spec that shape its pods and are not Kubernetes' own types.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource,
-    SecretVolumeSource,
+    ConfigMapVolumeSource, EmptyDirVolumeSource, PersistentVolumeClaimVolumeSource, SecretVolumeSource,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

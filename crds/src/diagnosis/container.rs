@@ -2,8 +2,7 @@
 //! say), which the message names.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    Pod,
+    Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
 };
 
 use super::{Diagnosis, PodEvent, Reason, WillItHealAlone, probe, words};
@@ -18,10 +17,7 @@ pub(super) fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
         let main = status.container_statuses.iter().flatten();
         main.chain(status.init_container_statuses.iter().flatten())
     };
-    all()
-        .filter(|c| c.name == CONTAINER)
-        .chain(all().filter(|c| c.name != CONTAINER))
-        .find_map(|c| one(pod, c, events))
+    all().filter(|c| c.name == CONTAINER).chain(all().filter(|c| c.name != CONTAINER)).find_map(|c| one(pod, c, events))
 }
 
 fn one(pod: &Pod, status: &ContainerStatus, events: &[PodEvent]) -> Option<Diagnosis> {
@@ -56,17 +52,11 @@ fn one(pod: &Pod, status: &ContainerStatus, events: &[PodEvent]) -> Option<Diagn
 }
 
 fn subject(container: &str) -> String {
-    if container == CONTAINER {
-        "The container".to_owned()
-    } else {
-        format!("The container {container:?}")
-    }
+    if container == CONTAINER { "The container".to_owned() } else { format!("The container {container:?}") }
 }
 
 fn image(pod: &Pod, status: &ContainerStatus) -> String {
-    spec(pod, &status.name)
-        .and_then(|c| c.image.clone())
-        .unwrap_or_else(|| status.image.clone())
+    spec(pod, &status.name).and_then(|c| c.image.clone()).unwrap_or_else(|| status.image.clone())
 }
 
 fn spec<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
@@ -106,11 +96,7 @@ fn waits(subject: &str, image: &str, waiting: &ContainerStateWaiting) -> Option<
         "CreateContainerConfigError" => Some(Diagnosis::new(
             Reason::ContainerConfigInvalid,
             WillItHealAlone::No,
-            format!(
-                "{}; {}",
-                because(format!("{subject} cannot be configured")),
-                config_remedy(&said)
-            ),
+            format!("{}; {}", because(format!("{subject} cannot be configured")), config_remedy(&said)),
         )),
         "CreateContainerError"
         | "RunContainerError"
@@ -125,54 +111,25 @@ fn not_pulled(image: &str, said: &str) -> Diagnosis {
     // kubelet's back-off message is only 'Back-off pulling image "…"', later ones carry the registry's words too.
     let lower = said.to_lowercase();
     let any = |signs: &[&str]| signs.iter().any(|sign| lower.contains(sign));
-    let (healing, remedy) = if any(&["not found", "manifest unknown", "name unknown", "not exist"])
-    {
+    let (healing, remedy) = if any(&["not found", "manifest unknown", "name unknown", "not exist"]) {
         (
             WillItHealAlone::No,
             "correct spec.image, or push the image (a registry may say so of a private one: then set spec.imagePullSecrets)",
         )
-    } else if any(&[
-        "unauthorized",
-        "denied",
-        "forbidden",
-        "401",
-        "403",
-        "authentication required",
-    ]) {
-        (
-            WillItHealAlone::No,
-            "the registry wants credentials: set spec.imagePullSecrets, or make the image public",
-        )
+    } else if any(&["unauthorized", "denied", "forbidden", "401", "403", "authentication required"]) {
+        (WillItHealAlone::No, "the registry wants credentials: set spec.imagePullSecrets, or make the image public")
     } else if any(&["no match for platform", "exec format"]) {
-        (
-            WillItHealAlone::No,
-            "build the image for the nodes' architecture, or choose nodes by spec.nodeSelector",
-        )
-    } else if any(&[
-        "signature",
-        "no such host",
-        "x509",
-        "http response to https client",
-    ]) {
-        (
-            WillItHealAlone::No,
-            "check the registry in spec.image, and that nodes can reach and trust it",
-        )
+        (WillItHealAlone::No, "build the image for the nodes' architecture, or choose nodes by spec.nodeSelector")
+    } else if any(&["signature", "no such host", "x509", "http response to https client"]) {
+        (WillItHealAlone::No, "check the registry in spec.image, and that nodes can reach and trust it")
     } else {
-        (
-            WillItHealAlone::Possibly,
-            "check spec.image and that nodes can reach its registry; it is tried again",
-        )
+        (WillItHealAlone::Possibly, "check spec.image and that nodes can reach its registry; it is tried again")
     };
     let said = match said {
         "" => String::new(),
         said => format!(": {said}"),
     };
-    Diagnosis::new(
-        Reason::ImagePullFailed,
-        healing,
-        format!("The image {image:?} cannot be pulled{said}; {remedy}"),
-    )
+    Diagnosis::new(Reason::ImagePullFailed, healing, format!("The image {image:?} cannot be pulled{said}; {remedy}"))
 }
 
 fn config_remedy(said: &str) -> &'static str {
@@ -190,10 +147,7 @@ fn start_failed(subject: &str, said: &str) -> Diagnosis {
         "build the image for the nodes' architecture"
     } else if said.contains("permission denied") {
         "make the file executable for the user that the container runs as"
-    } else if said.contains("not found")
-        || said.contains("no such file")
-        || said.contains("no command specified")
-    {
+    } else if said.contains("not found") || said.contains("no such file") || said.contains("no command specified") {
         "correct spec.command and spec.args, or the image's entrypoint"
     } else {
         "check spec.command, spec.args, spec.volumeMounts and the image"
@@ -202,11 +156,7 @@ fn start_failed(subject: &str, said: &str) -> Diagnosis {
         "" => String::new(),
         said => format!(": {said}"),
     };
-    Diagnosis::new(
-        Reason::StartFailed,
-        WillItHealAlone::No,
-        format!("{subject} cannot be started{said}; {remedy}"),
-    )
+    Diagnosis::new(Reason::StartFailed, WillItHealAlone::No, format!("{subject} cannot be started{said}; {remedy}"))
 }
 
 fn died(
@@ -222,10 +172,7 @@ fn died(
         let said = words::sentence(last.message.as_deref().unwrap_or_default());
         return Some(start_failed(&subject, &said));
     }
-    let own_words = match words::tail(
-        last.message.as_deref().unwrap_or_default(),
-        LAST_WORDS_BYTES,
-    ) {
+    let own_words = match words::tail(last.message.as_deref().unwrap_or_default(), LAST_WORDS_BYTES) {
         said if said.is_empty() => String::new(),
         said => format!("; its last words: {said}"),
     };
@@ -251,27 +198,20 @@ fn died(
     Some(Diagnosis::new(
         Reason::ContainerCrashed,
         healing,
-        format!(
-            "{subject} {}{own_words}",
-            how_it_ended(last.exit_code, last.signal)
-        ),
+        format!("{subject} {}{own_words}", how_it_ended(last.exit_code, last.signal)),
     ))
 }
 
 fn how_it_ended(exit_code: i32, signal: Option<i32>) -> String {
-    let signal = signal
-        .filter(|s| *s > 0)
-        .or_else(|| (129..=192).contains(&exit_code).then(|| exit_code - 128));
+    let signal = signal.filter(|s| *s > 0).or_else(|| (129..=192).contains(&exit_code).then(|| exit_code - 128));
     match (exit_code, signal) {
         (0, None) => {
             "ended with exit code 0 instead of serving; spec.command must keep running and listen on PORT".to_owned()
         }
         (code, None) => format!("crashed with exit code {code}; see kubectl logs --previous"),
         (code, Some(signal)) => {
-            let name = signal_name(signal).map_or_else(
-                || format!("signal {signal}"),
-                |name| format!("{name} (signal {signal})"),
-            );
+            let name = signal_name(signal)
+                .map_or_else(|| format!("signal {signal}"), |name| format!("{name} (signal {signal})"));
             format!("was ended by {name}, exit code {code}; see kubectl logs --previous")
         }
     }

@@ -50,18 +50,10 @@ pub fn diagnose_refusal(message: &str) -> Option<Diagnosis> {
     } else {
         (
             Reason::PodRefused,
-            if said.contains("failed calling webhook") {
-                WillItHealAlone::Possibly
-            } else {
-                WillItHealAlone::No
-            },
+            if said.contains("failed calling webhook") { WillItHealAlone::Possibly } else { WillItHealAlone::No },
             "The API server does not take the pod",
             "change what it objects to in the Function's spec, or the policy",
         )
     };
-    Some(Diagnosis::new(
-        reason,
-        healing,
-        format!("{cause}: {said}; {remedy}"),
-    ))
+    Some(Diagnosis::new(reason, healing, format!("{cause}: {said}; {remedy}")))
 }

@@ -70,10 +70,7 @@ mod tests {
 
     #[test]
     fn makes_one_line() {
-        assert_eq!(
-            one_line("\u{1b}[31mpanic:\r\n\tat\0x \n"),
-            "[31mpanic: at x"
-        );
+        assert_eq!(one_line("\u{1b}[31mpanic:\r\n\tat\0x \n"), "[31mpanic: at x");
         assert_eq!(sentence("gone. \n"), "gone");
     }
 }
