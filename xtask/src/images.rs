@@ -1,0 +1,231 @@
+//! `cargo xtask images`: every image of the project, without Docker and without a registry.
+//!
+//! The Containerfile beside each component says what its image is; this puts the files that it copies into a folder of their own
+//! and has buildah build it. What holds: binaries are static (checked, not assumed), nothing of the tree gets into
+//! an image by accident, and an archive that is up to date is left alone.
+
+mod elf;
+mod recipe;
+mod rootfs;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+use self::recipe::{Recipe, Source, select};
+use crate::shell::{Steps, cargo, output, program, repository, run};
+
+/// Tag of every image that is built here.
+const TAG: &str = "dev";
+/// Registry part of every image that is built here.
+const REGISTRY: &str = "pilotlight.dev";
+
+/// An image that was built.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// As a pod names it: `pilotlight.dev/operator:dev`.
+    pub(crate) reference: String,
+    /// A Docker archive: `ctr images import`, `docker load`, `kind load image-archive` and `k3s ctr images import` all take it.
+    pub(crate) archive: PathBuf,
+}
+
+/// Builds the named images, or all where none is named, and returns them in the order of the recipes.
+pub(crate) fn build(steps: &mut Steps, only: &[String]) -> Result<Vec<Image>> {
+    let recipes = select(only)?;
+    rootfs::require("buildah", "buildah")?;
+    let packages: Vec<&str> = recipes.iter().filter_map(|recipe| recipe.source.package()).collect();
+    if !packages.is_empty() {
+        steps.step(&format!("static binaries: {}", packages.join(", ")), || compile(&packages))?;
+    }
+    let mut images = Vec::new();
+    for recipe in recipes {
+        let built = steps.step(&format!("image {}", recipe.reference()), || recipe.build())?;
+        images.push(built);
+    }
+    // Half-built images and layers that nothing refers to any more.
+    let storage = folder().join("storage");
+    if storage.exists() {
+        output(&mut buildah(&["rmi", "--all", "--force"]))?;
+    }
+    Ok(images)
+}
+
+/// Builds, and prints what was built and how to use it.
+pub(crate) fn command(steps: &mut Steps, only: &[String]) -> Result<()> {
+    for image in build(steps, only)? {
+        println!("{}\t{}", image.reference, image.archive.display());
+    }
+    Ok(())
+}
+
+/// Everything about images that is built and kept.
+fn folder() -> PathBuf {
+    repository().join("target/images")
+}
+
+/// Cargo's target folder for static binaries: their flags differ from those of ordinary builds, and in one folder each would
+/// throw away the other's work.
+fn static_target() -> PathBuf {
+    repository().join("target/static")
+}
+
+/// The target that this machine compiles for. Naming it keeps the flags away from build scripts and procedural macros.
+fn host() -> Result<String> {
+    let version = output(&mut program("rustc", &["--version", "--verbose"]))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("`rustc --version --verbose` names no host")?.to_owned())
+}
+
+fn compile(packages: &[&str]) -> Result<()> {
+    let mut build = cargo(&["build", "--release", "--locked", "--target", &host()?, "--target-dir"]);
+    build.arg(static_target()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    run(&mut build)
+}
+
+impl Recipe {
+    fn reference(&self) -> String {
+        format!("{REGISTRY}/{}:{TAG}", self.name)
+    }
+
+    fn build(&self) -> Result<Image> {
+        let folder = folder();
+        let context = folder.join("context").join(self.name);
+        let archive = folder.join(format!("{}.tar", self.name));
+        let stamp = folder.join(format!("{}.stamp", self.name));
+        let own = repository().join(self.folder);
+        let containerfile = own.join("Containerfile");
+
+        std::fs::create_dir_all(&context).with_context(|| format!("making {}", context.display()))?;
+        let inputs = self.stage(&own, &context)?;
+        let digest = digest(&self.reference(), &containerfile, &inputs)?;
+        let image = Image { reference: self.reference(), archive };
+        if image.archive.exists() && std::fs::read_to_string(&stamp).is_ok_and(|old| old == digest) {
+            eprintln!("  up to date");
+            return Ok(image);
+        }
+        let _ = std::fs::remove_file(&stamp);
+        let _ = std::fs::remove_file(&image.archive);
+        assemble(&image, &containerfile, &context)?;
+        std::fs::write(&stamp, digest).with_context(|| format!("writing {}", stamp.display()))?;
+        Ok(image)
+    }
+
+    /// Puts what the Containerfile copies into `context`. Returns what the image depends on: files by their content, and for a
+    /// root file system the words that tell it from any other.
+    fn stage(&self, own: &Path, context: &Path) -> Result<Vec<Input>> {
+        match self.source {
+            Source::Cargo(package) => {
+                let built = static_target().join(host()?).join("release").join(package);
+                let staged = context.join(package);
+                copy(&built, &staged)?;
+                elf::require_static(&staged)?;
+                Ok(vec![Input::File(staged)])
+            }
+            Source::Go(package) => {
+                let staged = context.join(package);
+                rootfs::require("go", "golang-go")?;
+                let mut build = program("go", &["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]);
+                build.arg(&staged).arg(format!("./{package}")).env("CGO_ENABLED", "0");
+                run(build.current_dir(repository().join("examples")))?;
+                elf::require_static(&staged)?;
+                Ok(vec![Input::File(staged)])
+            }
+            Source::Python(files) => {
+                let key = rootfs::python(&context.join("rootfs"))?;
+                with_files(key, files, own, context)
+            }
+            Source::Node(files) => {
+                let key = rootfs::node(&context.join("rootfs"))?;
+                with_files(key, files, own, context)
+            }
+        }
+    }
+}
+
+/// Something that an image depends on.
+enum Input {
+    File(PathBuf),
+    Key(String),
+}
+
+fn with_files(key: String, files: &[&str], own: &Path, context: &Path) -> Result<Vec<Input>> {
+    let mut inputs = vec![Input::Key(key)];
+    for file in files {
+        let staged = context.join(file);
+        copy(&own.join(file), &staged)?;
+        inputs.push(Input::File(staged));
+    }
+    Ok(inputs)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// Hash of all that an image is made of.
+fn digest(reference: &str, containerfile: &Path, inputs: &[Input]) -> Result<String> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let mut parts = vec![reference.as_bytes().to_vec(), read(containerfile)?];
+    for input in inputs {
+        parts.push(match input {
+            Input::File(path) => read(path)?,
+            Input::Key(key) => key.clone().into_bytes(),
+        });
+    }
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length first, so that bytes cannot move from one part to the next unnoticed.
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Has buildah build a folder by its Containerfile, and write the archive. Whole or not at all.
+fn assemble(image: &Image, containerfile: &Path, context: &Path) -> Result<()> {
+    // No layers are kept and time stands still: the same files make the same image, bit for bit.
+    let mut build = buildah(&["build", "--isolation", "chroot", "--layers=false", "--timestamp", "0"]);
+    build.args(["--quiet", "--tag", &image.reference, "--file"]).arg(containerfile).arg(context);
+    output(&mut build)?;
+    let partial = image.archive.with_extension("partial");
+    let _ = std::fs::remove_file(&partial);
+    let to = format!("docker-archive:{}:{}", partial.display(), image.reference);
+    output(&mut buildah(&["push", "--quiet", &image.reference, &to]))?;
+    std::fs::rename(&partial, &image.archive).with_context(|| format!("writing {}", image.archive.display()))
+}
+
+/// Buildah with a storage of its own below `target/`, so that it neither needs nor touches that of the machine.
+fn buildah(arguments: &[&str]) -> Command {
+    let storage = folder().join("storage");
+    let mut command = program("buildah", &["--storage-driver", "vfs", "--root"]);
+    command.arg(storage.join("root")).arg("--runroot").arg(storage.join("run")).args(arguments);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_tells_where_one_part_ends() {
+        let file = tempfile("FROM scratch");
+        let key = |parts: &[&str]| {
+            let inputs: Vec<_> = parts.iter().map(|part| Input::Key((*part).to_owned())).collect();
+            digest("image", &file, &inputs).unwrap()
+        };
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
+        assert_eq!(key(&["ab", "c"]), key(&["ab", "c"]));
+    }
+
+    fn tempfile(text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("pilotlight-images-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
