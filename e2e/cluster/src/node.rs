@@ -1,0 +1,152 @@
+//! The process that makes a node out of empty namespaces: mounts, network, then one component after the other, each
+//! as soon as what it needs answers. It stays to watch them: the first that ends, ends the cluster.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::command::{find_program, output_of, tail};
+use crate::components::{self, Component};
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::stages::{Event, Plan};
+use crate::{api, images, mounts, network};
+
+/// How long any single component may take. Generous: a busy machine is not a broken one.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A component that ended, with its last words.
+struct Died(String);
+
+/// Starts components, and tells when one ends.
+struct Components {
+    layout: Layout,
+    deaths: mpsc::UnboundedSender<Died>,
+}
+
+/// Runs the stage: returns only with the reason of the end.
+pub(crate) fn run(plan: &Plan) -> Result<()> {
+    let layout = plan.layout();
+    // Before any thread exists: threads that came first would keep the old view.
+    mounts::set_up(&layout, plan.options.runtime)?;
+    let hostname = Path::new("/proc/sys/kernel/hostname");
+    fs::write(hostname, network::NODE_NAME).map_err(Error::io("setting", hostname))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { what: "starting".to_owned(), source })?;
+    runtime.block_on(async {
+        let (deaths, mut died) = mpsc::unbounded_channel();
+        let components = Components { layout: layout.clone(), deaths };
+        let ended = async { died.recv().await.map_or_else(String::new, |Died(words)| words) };
+        tokio::pin!(ended);
+        tokio::select! {
+            done = start(plan, &components) => done?,
+            words = &mut ended => return Err(Error::Internal(words)),
+        }
+        Err(Error::Internal(ended.await))
+    })
+}
+
+/// Brings everything up; returns when pods can run.
+async fn start(plan: &Plan, components: &Components) -> Result<()> {
+    let began = Instant::now();
+    let layout = &components.layout;
+    link_programs(plan, layout)?;
+    step("network set up", network::set_up()).await?;
+    step("etcd and containerd answer", async {
+        components.start(components::etcd(layout))?;
+        components.start(components::containerd(layout))?;
+        until_connects("127.0.0.1:2379").await?;
+        // While the runtime is starting, the API server is too.
+        components.start(components::apiserver(layout))?;
+        images::import_pause(layout, PATIENCE).await
+    })
+    .await?;
+    let client = api::client(&layout.kubeconfig_inside()).await?;
+    step("API server answers", api::until("the API server being ready", PATIENCE, || api::readyz(&client))).await?;
+    step("node takes pods", async {
+        components.start(components::controller_manager(layout))?;
+        components.start(components::scheduler(layout))?;
+        components.start(components::kubelet(layout))?;
+        components.start(components::proxy(layout))?;
+        api::until("the first objects being accepted", PATIENCE, || api::bootstrap(&client)).await?;
+        components.start(components::coredns(layout))?;
+        api::until("the node being ready", PATIENCE, || api::node_takes_pods(&client)).await
+    })
+    .await?;
+    step("names resolve", async {
+        api::until("cluster DNS resolving a name", PATIENCE, || async { api::name_resolves() }).await?;
+        api::until("the default service account existing", PATIENCE, || api::default_account(&client)).await
+    })
+    .await?;
+    Event::Ready { seconds: began.elapsed().as_secs_f64() }.report();
+    Ok(())
+}
+
+/// Does one step and reports how long it took.
+async fn step(text: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let began = Instant::now();
+    work.await?;
+    Event::Step { text: text.to_owned(), seconds: began.elapsed().as_secs_f64() }.report();
+    Ok(())
+}
+
+async fn until_connects(address: &str) -> Result<()> {
+    api::until(&format!("{address} answering"), PATIENCE, || async {
+        tokio::net::TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+/// Gives the built programs the names that they go by.
+fn link_programs(plan: &Plan, layout: &Layout) -> Result<()> {
+    for (name, program) in &plan.programs {
+        let link = layout.bin().join(name);
+        symlink(program, &link).map_err(Error::io("linking", &link))?;
+    }
+    Ok(())
+}
+
+/// `PATH` for components and for commands inside the cluster.
+pub(crate) fn search_path(layout: &Layout) -> String {
+    format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", layout.bin().display())
+}
+
+/// Runs a program of the system inside, with the components' `PATH`.
+pub(crate) async fn run_inside(layout: &Layout, program: &str, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).env_clear().env("PATH", search_path(layout));
+    output_of(command).await
+}
+
+impl Components {
+    fn start(&self, component: Component) -> Result<()> {
+        let linked = self.layout.bin().join(component.program);
+        let program = if linked.exists() { Some(linked) } else { find_program(component.program) };
+        let program = program.ok_or_else(|| Error::ProgramsMissing(component.program.to_owned()))?;
+        let path = self.layout.logs().join(format!("{}.log", component.name));
+        let log = File::create(&path).map_err(Error::io("creating", &path))?;
+        let errors = log.try_clone().map_err(Error::io("opening", &path))?;
+        let mut command = Command::new(program);
+        // Nothing of the user's environment, such as a proxy, reaches into the cluster.
+        command.args(&component.args).env_clear().env("PATH", search_path(&self.layout)).env("HOME", "/root");
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let name = component.name;
+        let mut child = command.spawn().map_err(|source| Error::Io { what: format!("starting {name}"), source })?;
+        let deaths = self.deaths.clone();
+        tokio::spawn(async move {
+            let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let words = tail(&fs::read_to_string(&path).unwrap_or_default(), 3);
+            // Nobody listens only when the cluster ends anyway.
+            let _ = deaths.send(Died(format!("{name} ended ({status}). Its last words: {words}")));
+        });
+        Ok(())
+    }
+}
