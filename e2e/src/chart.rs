@@ -12,8 +12,7 @@ pub const RELEASE: &str = "pilotlight";
 
 /// The chart's folder; `PILOTLIGHT_E2E_CHART` names another.
 pub fn path() -> PathBuf {
-    std::env::var_os("PILOTLIGHT_E2E_CHART")
-        .map_or_else(|| repository().join("charts/pilotlight"), PathBuf::from)
+    std::env::var_os("PILOTLIGHT_E2E_CHART").map_or_else(|| repository().join("charts/pilotlight"), PathBuf::from)
 }
 
 /// The repository's top folder.
@@ -28,28 +27,13 @@ pub fn repository() -> PathBuf {
 pub async fn install(values: &[&str]) -> Result<()> {
     let chart = path();
     let chart = chart.to_str().context("the chart's path is not UTF-8")?;
-    let mut arguments = vec![
-        "upgrade",
-        "--install",
-        RELEASE,
-        chart,
-        "--namespace",
-        SYSTEM_NAMESPACE,
-    ];
+    let mut arguments = vec!["upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM_NAMESPACE];
     arguments.extend(["--create-namespace", "--wait", "--timeout", "3m"]);
-    arguments.extend([
-        "--set",
-        "operator.image.tag=dev",
-        "--set",
-        "activator.image.tag=dev",
-    ]);
+    arguments.extend(["--set", "operator.image.tag=dev", "--set", "activator.image.tag=dev"]);
     for value in values {
         arguments.extend(["--set", value]);
     }
-    helm(&arguments)
-        .await?
-        .success()
-        .context("helm upgrade --install failed")?;
+    helm(&arguments).await?.success().context("helm upgrade --install failed")?;
     Ok(())
 }
 
@@ -58,18 +42,7 @@ pub async fn install(values: &[&str]) -> Result<()> {
 /// # Errors
 /// When helm fails; with its words.
 pub async fn uninstall() -> Result<()> {
-    let arguments = [
-        "uninstall",
-        RELEASE,
-        "--namespace",
-        SYSTEM_NAMESPACE,
-        "--wait",
-        "--timeout",
-        "3m",
-    ];
-    helm(&arguments)
-        .await?
-        .success()
-        .context("helm uninstall failed")?;
+    let arguments = ["uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--wait", "--timeout", "3m"];
+    helm(&arguments).await?.success().context("helm uninstall failed")?;
     Ok(())
 }

@@ -31,11 +31,7 @@ impl Functions {
     /// Those of `namespace`.
     pub fn new(client: &Client, namespace: &str) -> Self {
         let api = Api::namespaced(client.clone(), namespace);
-        Self {
-            client: client.clone(),
-            namespace: namespace.to_owned(),
-            api,
-        }
+        Self { client: client.clone(), namespace: namespace.to_owned(), api }
     }
 
     /// Creates a Function whose spec is [`HELLO`]'s with `changes` merged in.
@@ -55,10 +51,7 @@ impl Functions {
     /// When the API server refuses.
     pub async fn patch(&self, name: &str, changes: Value) -> Result<Function> {
         let patch = Patch::Merge(json!({"spec": changes}));
-        Ok(self
-            .api
-            .patch(name, &PatchParams::default(), &patch)
-            .await?)
+        Ok(self.api.patch(name, &PatchParams::default(), &patch).await?)
     }
 
     /// The Function as it is now.
@@ -75,13 +68,7 @@ impl Functions {
     /// When that takes over [`PATIENCE`].
     pub async fn condition(&self, name: &str, kind: &str, status: &str) -> Result<Function> {
         let what = format!("{kind}={status} of {name}");
-        until(
-            &what,
-            PATIENCE,
-            || self.get(name),
-            |function| has_condition(function, kind, status),
-        )
-        .await
+        until(&what, PATIENCE, || self.get(name), |function| has_condition(function, kind, status)).await
     }
 
     /// Waits until the Function is Ready.
@@ -102,9 +89,7 @@ impl Functions {
             &format!("{name} at zero"),
             PATIENCE,
             || async { Ok((self.get(name).await?, self.pods(name).await?)) },
-            |(function, pods)| {
-                pods.is_empty() && has_condition(function, condition::ACTIVE, "False")
-            },
+            |(function, pods)| pods.is_empty() && has_condition(function, condition::ACTIVE, "False"),
         )
         .await?;
         Ok(())
@@ -116,10 +101,7 @@ impl Functions {
     /// When the API server does not answer.
     pub async fn pods(&self, name: &str) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        Ok(pods
-            .list(&ListParams::default().labels(&format!("{LABEL_FUNCTION}={name}")))
-            .await?
-            .items)
+        Ok(pods.list(&ListParams::default().labels(&format!("{LABEL_FUNCTION}={name}"))).await?.items)
     }
 
     /// The Deployment of the revision that gets the traffic.
@@ -127,15 +109,8 @@ impl Functions {
     /// # Errors
     /// When the Function has no such revision.
     pub async fn deployment(&self, name: &str) -> Result<Deployment> {
-        let status = self
-            .get(name)
-            .await?
-            .status
-            .context("the Function has no status")?;
-        let revision = status
-            .route
-            .and_then(|route| route.revision)
-            .context("no revision gets the traffic")?;
+        let status = self.get(name).await?.status.context("the Function has no status")?;
+        let revision = status.route.and_then(|route| route.revision).context("no revision gets the traffic")?;
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
         Ok(deployments.get(&revision).await?)
     }
@@ -145,33 +120,20 @@ impl Functions {
     /// # Errors
     /// When the Function has no such revision.
     pub async fn replicas(&self, name: &str) -> Result<i32> {
-        Ok(self
-            .deployment(name)
-            .await?
-            .spec
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1))
+        Ok(self.deployment(name).await?.spec.and_then(|spec| spec.replicas).unwrap_or(1))
     }
 }
 
 /// Whether a condition has `status` and speaks of the current generation.
 pub fn has_condition(function: &Function, kind: &str, status: &str) -> bool {
     let generation = function.metadata.generation;
-    let conditions = function
-        .status
-        .as_ref()
-        .map(|status| status.conditions.as_slice())
-        .unwrap_or_default();
-    conditions
-        .iter()
-        .any(|c| c.type_ == kind && c.status == status && c.observed_generation == generation)
+    let conditions = function.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == kind && c.status == status && c.observed_generation == generation)
 }
 
 /// Whether an object is Pilotlight's.
 pub fn is_managed(labels: &std::collections::BTreeMap<String, String>) -> bool {
-    labels
-        .get(pilotlight_crds::names::LABEL_MANAGED_BY)
-        .is_some_and(|by| by == MANAGED_BY)
+    labels.get(pilotlight_crds::names::LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY)
 }
 
 fn merge(into: &mut Value, changes: Value) {

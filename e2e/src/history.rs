@@ -43,32 +43,17 @@ impl History {
         let config = watcher::Config::default().labels(&format!("{LABEL_FUNCTION}={function}"));
         let mut watches = JoinSet::new();
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-        watches.spawn(follow(
-            deployments,
-            config.clone(),
-            Arc::clone(&seen),
-            deployment,
-        ));
+        watches.spawn(follow(deployments, config.clone(), Arc::clone(&seen), deployment));
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         watches.spawn(follow(pods, config, Arc::clone(&seen), pod));
         let begun = || async { Ok(lock(&seen).begun) };
-        until("both watches to begin", PATIENCE, begun, |begun| {
-            *begun == 2
-        })
-        .await?;
-        Ok(Self {
-            seen,
-            _watches: watches,
-        })
+        until("both watches to begin", PATIENCE, begun, |begun| *begun == 2).await?;
+        Ok(Self { seen, _watches: watches })
     }
 
     /// The values that a Deployment's `replicas` went through, from the one it had at the beginning.
     pub fn replicas(&self, deployment: &str) -> Vec<i32> {
-        lock(&self.seen)
-            .replicas
-            .get(deployment)
-            .cloned()
-            .unwrap_or_default()
+        lock(&self.seen).replicas.get(deployment).cloned().unwrap_or_default()
     }
 
     /// How many different pods there were.
@@ -105,12 +90,8 @@ fn pod(seen: &mut Seen, pod: &Pod, gone: bool) {
     seen.most_alive = seen.most_alive.max(seen.alive.len());
 }
 
-async fn follow<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    seen: Arc<Mutex<Seen>>,
-    note: fn(&mut Seen, &K, bool),
-) where
+async fn follow<K>(api: Api<K>, config: watcher::Config, seen: Arc<Mutex<Seen>>, note: fn(&mut Seen, &K, bool))
+where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());

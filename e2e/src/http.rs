@@ -28,10 +28,7 @@ pub struct Answer {
 impl Answer {
     /// A header's value, or nothing where it is absent or not text.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The body as text.
@@ -47,9 +44,7 @@ impl Answer {
 pub async fn get(reach: &Reach, namespace: &str, name: &str, path: &str) -> Result<Answer> {
     let start = Instant::now();
     let stream = reach.function(namespace, name).await?;
-    let request = Request::get(path)
-        .header("host", format!("{name}.{namespace}.svc"))
-        .body(Full::default())?;
+    let request = Request::get(path).header("host", format!("{name}.{namespace}.svc")).body(Full::default())?;
     exchange(stream, request, start).await
 }
 
@@ -57,13 +52,8 @@ pub async fn get(reach: &Reach, namespace: &str, name: &str, path: &str) -> Resu
 ///
 /// # Errors
 /// When there is no answer, or not a whole one.
-pub async fn exchange(
-    stream: Box<dyn Stream>,
-    request: Request<Full<Bytes>>,
-    start: Instant,
-) -> Result<Answer> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+pub async fn exchange(stream: Box<dyn Stream>, request: Request<Full<Bytes>>, start: Instant) -> Result<Answer> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await.context("no answer")?;
     let answer = collect(response, start).await;
@@ -75,11 +65,7 @@ pub async fn exchange(
 ///
 /// # Errors
 /// When there is no answer, or not a whole one.
-pub async fn exchange_h2c(
-    stream: Box<dyn Stream>,
-    request: Request<Full<Bytes>>,
-    start: Instant,
-) -> Result<Answer> {
+pub async fn exchange_h2c(stream: Box<dyn Stream>, request: Request<Full<Bytes>>, start: Instant) -> Result<Answer> {
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
@@ -89,10 +75,7 @@ pub async fn exchange_h2c(
     answer
 }
 
-async fn collect(
-    response: hyper::Response<hyper::body::Incoming>,
-    start: Instant,
-) -> Result<Answer> {
+async fn collect(response: hyper::Response<hyper::body::Incoming>, start: Instant) -> Result<Answer> {
     let (head, body) = response.into_parts();
     let collected = body.collect().await.context("the answer broke off")?;
     let trailers = collected.trailers().cloned().unwrap_or_default();

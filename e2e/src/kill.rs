@@ -1,58 +1,38 @@
 //! kill -9 of a container's process, from inside the node.
 
-use std::process::Stdio;
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use tokio::process::Command;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Sends SIGKILL to every process of a pod's containers. Only on the embedded cluster, whose node this process stands on.
 ///
 /// # Errors
 /// When the pod has no running container, or its process cannot be found or killed.
-pub async fn kill_containers(pod: &Pod) -> Result<()> {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
+pub fn kill_containers(pod: &Pod) -> Result<()> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let ids: Vec<&str> = statuses
         .into_iter()
         .flatten()
-        .filter(|status| {
-            status
-                .state
-                .as_ref()
-                .is_some_and(|state| state.running.is_some())
-        })
-        .filter_map(|status| {
-            status
-                .container_id
-                .as_deref()?
-                .strip_prefix("containerd://")
-        })
+        .filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
+        .filter_map(|status| status.container_id.as_deref()?.strip_prefix("containerd://"))
         .collect();
     ensure!(!ids.is_empty(), "no container of the pod runs");
     for id in ids {
         let processes = processes_of(id)?;
-        ensure!(
-            !processes.is_empty(),
-            "no process of container {id} was found"
-        );
+        ensure!(!processes.is_empty(), "no process of container {id} was found");
         for process in processes {
-            kill(&process).await?;
+            kill(Pid::from_raw(process), Signal::SIGKILL).with_context(|| format!("kill -9 {process}"))?;
         }
     }
     Ok(())
 }
 
 /// The node's process ids whose cgroup is the container's. `/proc` is that of the cluster's PID namespace here.
-fn processes_of(container: &str) -> Result<Vec<String>> {
+fn processes_of(container: &str) -> Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
-        let process = entry.file_name().to_string_lossy().into_owned();
-        if !process.bytes().all(|byte| byte.is_ascii_digit()) {
-            continue;
-        }
+        let Ok(process) = entry.file_name().to_string_lossy().parse() else { continue };
         // A process that ended meanwhile has no cgroup file any more.
         let cgroups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
         if cgroups.contains(container) {
@@ -60,20 +40,4 @@ fn processes_of(container: &str) -> Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-async fn kill(process: &str) -> Result<()> {
-    let output = Command::new("nsenter")
-        .args(["--target", "1", "--pid", "--", "kill", "-9", process])
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("cannot start nsenter")?;
-    if !output.status.success() {
-        bail!(
-            "kill -9 {process}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(())
 }

@@ -19,29 +19,17 @@ impl TestNamespace {
     /// When the API server refuses.
     pub async fn create(client: &Client, prefix: &str) -> Result<Self> {
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        let labels = [
-            ("pod-security.kubernetes.io/enforce", "restricted"),
-            ("pilotlight.dev/test", "true"),
-        ];
+        let labels = [("pod-security.kubernetes.io/enforce", "restricted"), ("pilotlight.dev/test", "true")];
         let namespace = Namespace {
             metadata: ObjectMeta {
                 generate_name: Some(format!("{prefix}-")),
-                labels: Some(
-                    labels
-                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                        .into(),
-                ),
+                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
                 ..ObjectMeta::default()
             },
             ..Namespace::default()
         };
-        let created = namespaces
-            .create(&PostParams::default(), &namespace)
-            .await?;
-        Ok(Self {
-            name: created.metadata.name.unwrap_or_default(),
-            client: client.clone(),
-        })
+        let created = namespaces.create(&PostParams::default(), &namespace).await?;
+        Ok(Self { name: created.metadata.name.unwrap_or_default(), client: client.clone() })
     }
 
     /// Deletes it and all in it. A test that fails leaves it, to be looked at.
@@ -50,9 +38,7 @@ impl TestNamespace {
     /// When the API server refuses.
     pub async fn delete(self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces
-            .delete(&self.name, &DeleteParams::background())
-            .await?;
+        namespaces.delete(&self.name, &DeleteParams::background()).await?;
         Ok(())
     }
 }

@@ -34,13 +34,8 @@ impl Reach {
     /// # Errors
     /// When there is no usable kubeconfig.
     pub async fn connect() -> Result<Self> {
-        let client = Client::try_default()
-            .await
-            .context("no cluster to talk to: is KUBECONFIG set?")?;
-        Ok(Self {
-            client,
-            network: std::env::var("PILOTLIGHT_E2E_REACH").is_ok_and(|reach| reach == "network"),
-        })
+        let client = Client::try_default().await.context("no cluster to talk to: is KUBECONFIG set?")?;
+        Ok(Self { client, network: std::env::var("PILOTLIGHT_E2E_REACH").is_ok_and(|reach| reach == "network") })
     }
 
     /// Whether ClusterIPs and pod addresses can be reached from here.
@@ -58,10 +53,7 @@ impl Reach {
         }
         let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
         let service = services.get(name).await?;
-        let address = service
-            .spec
-            .and_then(|spec| spec.cluster_ip)
-            .context("the Service has no ClusterIP")?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no ClusterIP")?;
         Ok(Box::new(connect(&format!("{address}:80")).await?))
     }
 
@@ -77,50 +69,30 @@ impl Reach {
     ///
     /// # Errors
     /// When there is none, or the connection is refused.
-    pub async fn pod_port(
-        &self,
-        namespace: &str,
-        selector: &str,
-        port: u16,
-    ) -> Result<Box<dyn Stream>> {
+    pub async fn pod_port(&self, namespace: &str, selector: &str, port: u16) -> Result<Box<dyn Stream>> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let all = pods.list(&ListParams::default().labels(selector)).await?;
         let running = all.items.into_iter().find(is_ready);
-        let Some(pod) = running else {
-            bail!("no pod of {selector} in {namespace} is ready")
-        };
+        let Some(pod) = running else { bail!("no pod of {selector} in {namespace} is ready") };
         if self.network {
-            let ip = pod
-                .status
-                .and_then(|status| status.pod_ip)
-                .context("the pod has no address")?;
+            let ip = pod.status.and_then(|status| status.pod_ip).context("the pod has no address")?;
             return Ok(Box::new(connect(&format!("{ip}:{port}")).await?));
         }
         let name = pod.metadata.name.context("the pod has no name")?;
         let mut forward = pods.portforward(&name, &[port]).await?;
-        Ok(Box::new(
-            forward
-                .take_stream(port)
-                .context("the port forward has no stream")?,
-        ))
+        Ok(Box::new(forward.take_stream(port).context("the port forward has no stream")?))
     }
 }
 
 async fn connect(address: &str) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address)
-        .await
-        .with_context(|| format!("connecting to {address}"))?;
+    let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// Whether a pod is ready and not on its way out.
 pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     pod.metadata.deletion_timestamp.is_none()
-        && conditions
-            .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }

@@ -40,12 +40,7 @@ impl Stage {
         let owned = TestNamespace::create(&reach.client, prefix).await?;
         let namespace = owned.name.clone();
         let functions = Functions::new(&reach.client, &namespace);
-        Ok(Self {
-            reach,
-            namespace,
-            functions,
-            owned,
-        })
+        Ok(Self { reach, namespace, functions, owned })
     }
 
     /// Deletes the namespace: the test is over and went well.
@@ -133,10 +128,7 @@ impl Stage {
     pub async fn events(&self, kind: &str, name: &str) -> Result<Vec<Event>> {
         let about = format!("involvedObject.kind={kind},involvedObject.name={name}");
         let events = self.api::<Event>();
-        Ok(events
-            .list(&ListParams::default().fields(&about))
-            .await?
-            .items)
+        Ok(events.list(&ListParams::default().fields(&about)).await?.items)
     }
 
     /// Waits until an object is gone, garbage collection included.
@@ -150,13 +142,7 @@ impl Stage {
     {
         let api = self.api::<K>();
         let what = format!("{name} to be gone");
-        until(
-            &what,
-            PATIENCE,
-            || async { Ok(api.get_opt(name).await?) },
-            Option::is_none,
-        )
-        .await?;
+        until(&what, PATIENCE, || async { Ok(api.get_opt(name).await?) }, Option::is_none).await?;
         Ok(())
     }
 
@@ -206,9 +192,7 @@ pub async fn condition_by(
         || stage.functions.get(name),
         |function| {
             condition(function, kind).is_some_and(|c| {
-                c.status == status
-                    && c.observed_generation == function.metadata.generation
-                    && holds(c)
+                c.status == status && c.observed_generation == function.metadata.generation && holds(c)
             })
         },
     )

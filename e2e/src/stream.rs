@@ -57,15 +57,9 @@ impl Streamed {
 /// # Errors
 /// When there is no answer.
 pub async fn open(reach: &Reach, namespace: &str, name: &str, path: &str) -> Result<Streamed> {
-    let request = Request::get(path)
-        .header("host", format!("{name}.{namespace}.svc"))
-        .body(Empty::<Bytes>::new())?;
+    let request = Request::get(path).header("host", format!("{name}.{namespace}.svc")).body(Empty::<Bytes>::new())?;
     let (response, driver) = send(reach, namespace, name, request).await?;
-    Ok(Streamed {
-        response,
-        driver,
-        unread: Vec::new(),
-    })
+    Ok(Streamed { response, driver, unread: Vec::new() })
 }
 
 /// Asks a Function to change to another protocol, and returns the connection once it has.
@@ -101,8 +95,7 @@ async fn send(
     request: Request<Empty<Bytes>>,
 ) -> Result<(Response<Incoming>, JoinHandle<()>)> {
     let stream = reach.function(namespace, name).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(async move {
         let _ = connection.with_upgrades().await;
     });

@@ -33,13 +33,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Self; 5] = [
-        Self::Patched,
-        Self::Created,
-        Self::Scheduled,
-        Self::Sandbox,
-        Self::Started,
-    ];
+    pub const ALL: [Self; 5] = [Self::Patched, Self::Created, Self::Scheduled, Self::Sandbox, Self::Started];
 
     /// In a reader's words.
     pub fn label(self) -> &'static str {
@@ -79,39 +73,27 @@ impl Observer {
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
         let tell = sender.clone();
         let (record, steps) = watch::channel(Vec::new());
-        watches.spawn(observe(
-            deployments,
-            labelled.clone(),
-            move |deployment: &Deployment| {
-                let now = Instant::now();
-                let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-                let step = if replicas == Some(0) {
-                    Step::ToZero
-                } else {
-                    Step::FromZero
-                };
-                if step == Step::FromZero {
-                    let _ = tell.send((Phase::Patched, now));
+        watches.spawn(observe(deployments, labelled.clone(), move |deployment: &Deployment| {
+            let now = Instant::now();
+            let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+            let step = if replicas == Some(0) { Step::ToZero } else { Step::FromZero };
+            if step == Step::FromZero {
+                let _ = tell.send((Phase::Patched, now));
+            }
+            record.send_if_modified(|steps: &mut Vec<(Step, Instant)>| {
+                let changed = steps.last().is_none_or(|(last, _)| *last != step);
+                if changed {
+                    steps.push((step, now));
                 }
-                record.send_if_modified(|steps: &mut Vec<(Step, Instant)>| {
-                    let changed = steps.last().is_none_or(|(last, _)| *last != step);
-                    if changed {
-                        steps.push((step, now));
-                    }
-                    changed
-                });
-            },
-        ));
+                changed
+            });
+        }));
 
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let tell = sender.clone();
         watches.spawn(observe(pods, labelled, move |pod: &Pod| {
             let _ = tell.send((Phase::Created, Instant::now()));
-            if pod
-                .spec
-                .as_ref()
-                .is_some_and(|spec| spec.node_name.is_some())
-            {
+            if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
                 let _ = tell.send((Phase::Scheduled, Instant::now()));
             }
         }));
@@ -119,31 +101,20 @@ impl Observer {
         let events: Api<Event> = Api::namespaced(client.clone(), namespace);
         let prefix = format!("{function}-");
         let field = format!("spec.containers{{{CONTAINER}}}");
-        watches.spawn(observe(
-            events,
-            watcher::Config::default(),
-            move |event: &Event| {
-                let about = &event.involved_object;
-                let ours = about
-                    .name
-                    .as_ref()
-                    .is_some_and(|name| name.starts_with(&prefix));
-                if !ours || about.field_path.as_ref() != Some(&field) {
-                    return;
-                }
-                let phase = match event.reason.as_deref() {
-                    Some("Pulled" | "Pulling") => Phase::Sandbox,
-                    Some("Started") => Phase::Started,
-                    _ => return,
-                };
-                let _ = sender.send((phase, Instant::now()));
-            },
-        ));
-        Self {
-            moments,
-            steps,
-            _watches: watches,
-        }
+        watches.spawn(observe(events, watcher::Config::default(), move |event: &Event| {
+            let about = &event.involved_object;
+            let ours = about.name.as_ref().is_some_and(|name| name.starts_with(&prefix));
+            if !ours || about.field_path.as_ref() != Some(&field) {
+                return;
+            }
+            let phase = match event.reason.as_deref() {
+                Some("Pulled" | "Pulling") => Phase::Sandbox,
+                Some("Started") => Phase::Started,
+                _ => return,
+            };
+            let _ = sender.send((phase, Instant::now()));
+        }));
+        Self { moments, steps, _watches: watches }
     }
 
     /// Waits for a step after `from`; nothing when the watch ended.
@@ -163,9 +134,7 @@ impl Observer {
         let mut first = BTreeMap::new();
         let deadline = tokio::time::Instant::now() + limit;
         while first.len() < Phase::ALL.len() {
-            let Ok(Some((phase, at))) =
-                tokio::time::timeout_at(deadline, self.moments.recv()).await
-            else {
+            let Ok(Some((phase, at))) = tokio::time::timeout_at(deadline, self.moments.recv()).await else {
                 break;
             };
             if at >= from {
@@ -198,29 +167,14 @@ where
 /// Draws moments as bars against the last one.
 pub fn draw(moments: &[(String, Duration)]) -> String {
     const WIDTH: u128 = 48;
-    let total = moments
-        .iter()
-        .map(|(_, at)| at.as_micros())
-        .max()
-        .unwrap_or(0)
-        .max(1);
+    let total = moments.iter().map(|(_, at)| at.as_micros()).max().unwrap_or(0).max(1);
     let mut drawn = String::new();
     let mut last = Duration::ZERO;
     for (label, at) in moments {
         let reached = usize::try_from(at.as_micros() * WIDTH / total).unwrap_or(0);
-        let before = usize::try_from(last.as_micros() * WIDTH / total)
-            .unwrap_or(0)
-            .min(reached);
-        let bar = format!(
-            "{}{}",
-            "·".repeat(before),
-            "█".repeat((reached - before).max(1))
-        );
-        let _ = writeln!(
-            drawn,
-            "  {label:<14} {:>7.1} ms  {bar}",
-            at.as_secs_f64() * 1e3
-        );
+        let before = usize::try_from(last.as_micros() * WIDTH / total).unwrap_or(0).min(reached);
+        let bar = format!("{}{}", "·".repeat(before), "█".repeat((reached - before).max(1)));
+        let _ = writeln!(drawn, "  {label:<14} {:>7.1} ms  {bar}", at.as_secs_f64() * 1e3);
         last = *at;
     }
     drawn

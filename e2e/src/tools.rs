@@ -53,13 +53,7 @@ pub async fn kubectl(arguments: &[&str]) -> Result<Printed> {
 /// # Errors
 /// When it cannot be started.
 pub async fn kubectl_with(arguments: &[&str], document: &[u8]) -> Result<Printed> {
-    run(
-        "PILOTLIGHT_E2E_KUBECTL",
-        "kubectl",
-        arguments,
-        Some(document),
-    )
-    .await
+    run("PILOTLIGHT_E2E_KUBECTL", "kubectl", arguments, Some(document)).await
 }
 
 /// `helm` with arguments; `PILOTLIGHT_E2E_HELM` names another binary.
@@ -70,20 +64,11 @@ pub async fn helm(arguments: &[&str]) -> Result<Printed> {
     run("PILOTLIGHT_E2E_HELM", "helm", arguments, None).await
 }
 
-async fn run(
-    variable: &str,
-    tool: &str,
-    arguments: &[&str],
-    document: Option<&[u8]>,
-) -> Result<Printed> {
+async fn run(variable: &str, tool: &str, arguments: &[&str], document: Option<&[u8]>) -> Result<Printed> {
     let binary = std::env::var(variable).unwrap_or_else(|_| tool.to_owned());
     let mut child = Command::new(&binary)
         .args(arguments)
-        .stdin(if document.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if document.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

@@ -31,10 +31,7 @@ where
             Err(error) => format!("error: {error:#}"),
         };
         if start.elapsed() > limit {
-            bail!(
-                "after {} s still waiting for {what}; last seen: {seen}",
-                limit.as_secs()
-            );
+            bail!("after {} s still waiting for {what}; last seen: {seen}", limit.as_secs());
         }
         tokio::time::sleep(LOOK).await;
     }

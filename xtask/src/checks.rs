@@ -18,9 +18,8 @@ pub(crate) fn all(steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("cargo deny", deny)?;
     steps.step("gofmt and go vet", go)?;
-    steps.step("cargo test: units, properties, sockets, drift", || {
-        run(&mut cargo(&["test", "--workspace", "--locked"]))
-    })
+    steps
+        .step("cargo test: units, properties, sockets, drift", || run(&mut cargo(&["test", "--workspace", "--locked"])))
 }
 
 /// Which crates of the workspace may depend on which; ARCHITECTURE.md, "Parts and direction".
@@ -80,7 +79,8 @@ fn deny() -> Result<()> {
     let binary = root.join("bin/cargo-deny");
     if !binary.exists() {
         eprintln!("  building cargo-deny {CARGO_DENY}, once for this machine");
-        run(cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug", "--no-track", "--root"]).arg(&root))?;
+        run(cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug", "--no-track", "--root"])
+            .arg(&root))?;
     }
     run(program(&binary, &["--locked", "check", "bans", "licenses", "sources"]).env("CARGO_TERM_COLOR", "never"))
 }

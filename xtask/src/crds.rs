@@ -31,8 +31,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return check(&generated);
     }
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     std::fs::write(&path, generated).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("wrote {}", path.display());
@@ -75,18 +74,24 @@ fn template() -> Result<String> {
 
 fn definition() -> Result<Value> {
     let definition = serde_json::to_value(pilotlight_crds::crd())?;
-    Ok(sorted(definition))
+    Ok(canonical(definition))
 }
 
-/// Keys in order, whichever map serde_json was built with, so that the file depends on the types alone.
-fn sorted(value: Value) -> Value {
+/// Keys in order, whichever map serde_json was built with, and whole numbers without a point: the file depends on the types
+/// alone.
+fn canonical(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.into_iter().collect();
             entries.sort_by(|a, b| a.0.cmp(&b.0));
-            entries.into_iter().map(|(k, v)| (k, sorted(v))).collect()
+            entries.into_iter().map(|(k, v)| (k, canonical(v))).collect()
         }
-        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        Value::Array(items) => items.into_iter().map(canonical).collect(),
+        Value::Number(number) => match number.as_f64() {
+            // Bounds are floating-point numbers in the API, but nobody writes 1.0.
+            Some(whole) if number.is_f64() && whole.fract() == 0.0 && whole.abs() < 1e15 => Value::from(whole as i64),
+            _ => Value::Number(number),
+        },
         plain => plain,
     }
 }

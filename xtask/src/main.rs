@@ -28,11 +28,9 @@ enum Command {
     Demo(demo::Arguments),
     /// Every test: checks, units, and the promises to a user on a real cluster.
     Test(test::Arguments),
-    /// A real single-node Kubernetes, without Docker.
-    Cluster(pilotlight_cluster::cli::ClusterArgs),
     /// Formatting, lints, licences, drift and unit tests: everything that needs no cluster.
     Check,
-    /// A real single-node Kubernetes in namespaces of its own: up, down, status, kubeconfig, exec.
+    /// A real Kubernetes on this machine, without Docker.
     Cluster(cluster::Arguments),
     /// The CustomResourceDefinition in the chart, generated from the types.
     Crds(crds::Arguments),
@@ -44,21 +42,32 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    // This executable also supervises the embedded cluster.
+fn main() -> ExitCode {
     pilotlight_cluster::reentry();
-    match Arguments::parse().command {
-        Command::Cluster(arguments) => {
-            cluster::run(arguments);
-            Ok(())
-        }
-        Command::Crds(arguments) => crds::run(&arguments),
+    let outcome = match Arguments::parse().command {
+        Command::Cluster(arguments) => return cluster::run(arguments),
+        Command::Demo(arguments) => interruptible(|| demo::command(&arguments)),
+        Command::Test(arguments) => interruptible(|| test::command(&arguments)),
         Command::Check => {
             let mut steps = shell::Steps::default();
             let outcome = checks::all(&mut steps);
             steps.report();
             outcome
         }
+        Command::Crds(arguments) => crds::run(&arguments),
         Command::Images { only } => images::command(&mut shell::Steps::default(), &only),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt::came() => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn interruptible(command: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    interrupt::listen()?;
+    command()
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::interrupt;
+
 /// How often a quiet step says that it is still there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
@@ -20,6 +22,9 @@ pub(crate) struct Steps {
 impl Steps {
     /// Runs one step. Says its name before, a line every ten seconds meanwhile, and its time afterwards.
     pub(crate) fn step<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if interrupt::came() {
+            bail!("interrupted before: {name}");
+        }
         eprintln!("▶ {name}");
         let start = Instant::now();
         let (done, finished) = channel::<()>();
@@ -61,7 +66,9 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
     };
     Ok(base.join("pilotlight"))
 }

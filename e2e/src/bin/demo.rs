@@ -43,12 +43,7 @@ async fn story(arguments: &Arguments, reach: &Reach, namespace: &str) -> Result<
         arguments.image, arguments.idle_seconds
     );
     println!("{document}");
-    print!(
-        "{}",
-        tools::kubectl_with(&["apply", "-f", "-"], document.as_bytes())
-            .await?
-            .success()?
-    );
+    print!("{}", tools::kubectl_with(&["apply", "-f", "-"], document.as_bytes()).await?.success()?);
 
     say("2. It proves once that it starts, then goes to zero");
     functions.ready("hello").await?;
@@ -63,10 +58,7 @@ async fn story(arguments: &Arguments, reach: &Reach, namespace: &str) -> Result<
 
     say("4. Warm requests");
     let warm = warm_requests(reach, namespace).await?;
-    println!(
-        "  100 requests, each with a connection of its own: median {:.2} ms",
-        warm.as_secs_f64() * 1e3
-    );
+    println!("  100 requests, each with a connection of its own: median {:.2} ms", warm.as_secs_f64() * 1e3);
 
     say("5. Idle again: back to zero");
     functions.at_zero("hello").await?;
@@ -80,31 +72,14 @@ async fn first_request(
     namespace: &str,
 ) -> Result<(Answer, Vec<(String, Duration)>)> {
     let mut observer = Observer::start(&reach.client, namespace, "hello");
-    ensure!(
-        functions.pods("hello").await?.is_empty(),
-        "the Function has pods before its first request"
-    );
+    ensure!(functions.pods("hello").await?.is_empty(), "the Function has pods before its first request");
     let start = Instant::now();
     let answer = http::get(reach, namespace, "hello", "/").await?;
-    ensure!(
-        answer.status.is_success(),
-        "the first request was answered {}: {}",
-        answer.status,
-        answer.text()
-    );
-    ensure!(
-        answer.header("pilotlight-cold-start") == "true",
-        "the first request was not a cold start"
-    );
+    ensure!(answer.status.is_success(), "the first request was answered {}: {}", answer.status, answer.text());
+    ensure!(answer.header("pilotlight-cold-start") == "true", "the first request was not a cold start");
     let seen = observer.since(start, PATIENCE).await;
-    ensure!(
-        seen.len() == Phase::ALL.len(),
-        "the API server told only of {seen:?} within {PATIENCE:?}"
-    );
-    let mut moments: Vec<_> = seen
-        .into_iter()
-        .map(|(phase, at)| (phase.label().to_owned(), at))
-        .collect();
+    ensure!(seen.len() == Phase::ALL.len(), "the API server told only of {seen:?} within {PATIENCE:?}");
+    let mut moments: Vec<_> = seen.into_iter().map(|(phase, at)| (phase.label().to_owned(), at)).collect();
     if let Some(at) = server_timing(answer.header("server-timing"), "reachable") {
         moments.push(("reachable".to_owned(), at));
     }
@@ -115,15 +90,8 @@ async fn first_request(
 
 /// The duration of one metric of a `Server-Timing` header.
 fn server_timing(header: &str, name: &str) -> Option<Duration> {
-    let entry = header
-        .split(',')
-        .map(str::trim)
-        .find(|entry| entry.split(';').next() == Some(name))?;
-    let millis: f64 = entry
-        .split(';')
-        .find_map(|part| part.trim().strip_prefix("dur="))?
-        .parse()
-        .ok()?;
+    let entry = header.split(',').map(str::trim).find(|entry| entry.split(';').next() == Some(name))?;
+    let millis: f64 = entry.split(';').find_map(|part| part.trim().strip_prefix("dur="))?.parse().ok()?;
     Some(Duration::from_secs_f64(millis / 1e3))
 }
 
@@ -132,12 +100,7 @@ async fn warm_requests(reach: &Reach, namespace: &str) -> Result<Duration> {
     let mut took = Vec::with_capacity(100);
     for _ in 0..100 {
         let answer = http::get(reach, namespace, "hello", "/").await?;
-        ensure!(
-            answer.status.is_success(),
-            "a warm request was answered {}: {}",
-            answer.status,
-            answer.text()
-        );
+        ensure!(answer.status.is_success(), "a warm request was answered {}: {}", answer.status, answer.text());
         took.push(answer.took);
     }
     took.sort();
@@ -145,14 +108,7 @@ async fn warm_requests(reach: &Reach, namespace: &str) -> Result<Duration> {
 }
 
 async fn show(namespace: &str) -> Result<()> {
-    let printed = tools::kubectl(&[
-        "get",
-        "functions,deployments,pods",
-        "--namespace",
-        namespace,
-    ])
-    .await?
-    .success()?;
+    let printed = tools::kubectl(&["get", "functions,deployments,pods", "--namespace", namespace]).await?.success()?;
     println!("$ kubectl get functions,deployments,pods\n{printed}");
     Ok(())
 }

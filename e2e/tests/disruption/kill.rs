@@ -29,12 +29,7 @@ async fn a_killed_operator_fails_no_request() -> Result<()> {
         let held = tokio::spawn(get(reach.clone(), namespace.name.clone()));
         let killed = kill_all(&reach, OPERATORS).await?;
         let answer = held.await??;
-        ensure!(
-            answer.status.is_success(),
-            "round {round}: {} {}",
-            answer.status,
-            answer.text()
-        );
+        ensure!(answer.status.is_success(), "round {round}: {} {}", answer.status, answer.text());
         back(&reach, OPERATORS, killed).await?;
     }
     namespace.delete().await
@@ -50,24 +45,14 @@ async fn a_killed_activator_fails_at_most_what_it_held() -> Result<()> {
     for round in 0..ROUNDS {
         functions.at_zero("hello").await?;
         let held = tokio::spawn(get(reach.clone(), namespace.name.clone()));
-        until(
-            "the wake",
-            PATIENCE,
-            || functions.replicas("hello"),
-            |replicas| *replicas > 0,
-        )
-        .await?;
+        until("the wake", PATIENCE, || functions.replicas("hello"), |replicas| *replicas > 0).await?;
         let killed = kill_all(&reach, ACTIVATORS).await?;
         survived += usize::from(held.await?.is_ok_and(|answer| answer.status.is_success()));
         back(&reach, ACTIVATORS, killed).await?;
         // The first request after the components are back, and all that follow, must be answered.
         for later in 0..20 {
             let answer = http::get(&reach, &namespace.name, "hello", "/").await?;
-            ensure!(
-                answer.status.is_success(),
-                "round {round}, later request {later}: {}",
-                answer.text()
-            );
+            ensure!(answer.status.is_success(), "round {round}, later request {later}: {}", answer.text());
         }
     }
     println!("{survived} of {ROUNDS} held requests outlived the kill of every activator");
@@ -81,9 +66,7 @@ async fn the_other_operator_takes_over_when_the_leader_is_killed() -> Result<()>
     let namespace = TestNamespace::create(&reach.client, "failover").await?;
     let functions = prepare(&reach, &namespace.name).await?;
     let killed = kill_all(&reach, OPERATORS).await?;
-    functions
-        .create("born-meanwhile", json!({"scaling": {"idleSeconds": 2}}))
-        .await?;
+    functions.create("born-meanwhile", json!({"scaling": {"idleSeconds": 2}})).await?;
     functions.ready("born-meanwhile").await?;
     let answer = http::get(&reach, &namespace.name, "born-meanwhile", "/").await?;
     ensure!(answer.status.is_success(), "{}", answer.text());
@@ -93,9 +76,7 @@ async fn the_other_operator_takes_over_when_the_leader_is_killed() -> Result<()>
 
 async fn prepare(reach: &Reach, namespace: &str) -> Result<Functions> {
     let functions = Functions::new(&reach.client, namespace);
-    functions
-        .create("hello", json!({"scaling": {"idleSeconds": 2}}))
-        .await?;
+    functions.create("hello", json!({"scaling": {"idleSeconds": 2}})).await?;
     functions.ready("hello").await?;
     Ok(functions)
 }
@@ -109,9 +90,7 @@ async fn kill_all(reach: &Reach, selector: &str) -> Result<i32> {
     let pods = components(reach, selector).await?;
     ensure!(!pods.is_empty(), "no pod is selected by {selector}");
     for pod in &pods {
-        kill_containers(pod)
-            .await
-            .with_context(|| format!("killing {:?}", pod.metadata.name))?;
+        kill_containers(pod).with_context(|| format!("killing {:?}", pod.metadata.name))?;
     }
     Ok(pods.iter().map(restarts).sum())
 }
@@ -122,9 +101,7 @@ async fn back(reach: &Reach, selector: &str, restarts_before: i32) -> Result<()>
         &format!("{selector} to be back"),
         PATIENCE + Duration::from_secs(60),
         || components(reach, selector),
-        |pods| {
-            pods.iter().all(is_ready) && pods.iter().map(restarts).sum::<i32>() > restarts_before
-        },
+        |pods| pods.iter().all(is_ready) && pods.iter().map(restarts).sum::<i32>() > restarts_before,
     )
     .await?;
     Ok(())
@@ -132,20 +109,10 @@ async fn back(reach: &Reach, selector: &str, restarts_before: i32) -> Result<()>
 
 async fn components(reach: &Reach, selector: &str) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(reach.client.clone(), SYSTEM_NAMESPACE);
-    Ok(pods
-        .list(&ListParams::default().labels(selector))
-        .await?
-        .items)
+    Ok(pods.list(&ListParams::default().labels(selector)).await?.items)
 }
 
 fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
-    statuses
-        .into_iter()
-        .flatten()
-        .map(|status| status.restart_count)
-        .sum()
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten().map(|status| status.restart_count).sum()
 }

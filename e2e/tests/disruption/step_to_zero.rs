@@ -33,46 +33,23 @@ async fn a_request_at_every_millisecond_across_the_step_to_zero_is_answered() ->
     let lanes = (0..LANES).map(|lane| run_lane(&reach, &namespace.name, lane));
     let sides: Vec<Side> = try_join_all(lanes).await?.into_iter().flatten().collect();
     let before = sides.iter().filter(|side| **side == Side::Before).count();
-    println!(
-        "{} requests answered: {before} before the step, {} after it",
-        sides.len(),
-        sides.len() - before
-    );
-    ensure!(
-        sides.len() == LANES * ROUNDS,
-        "only {} rounds of {}",
-        sides.len(),
-        LANES * ROUNDS
-    );
-    ensure!(
-        before >= 20 && sides.len() - before >= 20,
-        "the rounds missed the step: only {before} came before it"
-    );
+    println!("{} requests answered: {before} before the step, {} after it", sides.len(), sides.len() - before);
+    ensure!(sides.len() == LANES * ROUNDS, "only {} rounds of {}", sides.len(), LANES * ROUNDS);
+    ensure!(before >= 20 && sides.len() - before >= 20, "the rounds missed the step: only {before} came before it");
     namespace.delete().await
 }
 
 async fn run_lane(reach: &Reach, namespace: &str, lane: usize) -> Result<Vec<Side>> {
     let name = format!("lane-{lane}");
     let functions = Functions::new(&reach.client, namespace);
-    functions
-        .create(
-            &name,
-            json!({"scaling": {"idleSeconds": 1, "initialReplicas": 0}}),
-        )
-        .await?;
+    functions.create(&name, json!({"scaling": {"idleSeconds": 1, "initialReplicas": 0}})).await?;
     functions.ready(&name).await?;
     let mut observer = Observer::start(&reach.client, namespace, &name);
 
     let mut delays = Vec::new();
     for _ in 0..CALIBRATION {
         let idle_since = answered(reach, namespace, &name).await?;
-        delays.push(
-            observer
-                .step(Step::ToZero, idle_since)
-                .await
-                .context("the watch ended")?
-                - idle_since,
-        );
+        delays.push(observer.step(Step::ToZero, idle_since).await.context("the watch ended")? - idle_since);
     }
     let mut sides = Vec::new();
     for round in 0..ROUNDS {
@@ -81,16 +58,10 @@ async fn run_lane(reach: &Reach, namespace: &str, lane: usize) -> Result<Vec<Sid
         // Offsets -100..100 ms, spread over the lanes so that together they meet every millisecond once.
         let offset = (round * LANES + lane) as u64;
         let idle_since = answered(reach, namespace, &name).await?;
-        let due = idle_since
-            + (usual + Duration::from_millis(offset)).saturating_sub(Duration::from_millis(100));
+        let due = idle_since + (usual + Duration::from_millis(offset)).saturating_sub(Duration::from_millis(100));
         tokio::time::sleep_until(due.into()).await;
         let answer = http::get(reach, namespace, &name, "/").await?;
-        ensure!(
-            answer.status.is_success(),
-            "{name}, round {round}: {} {}",
-            answer.status,
-            answer.text()
-        );
+        ensure!(answer.status.is_success(), "{name}, round {round}: {} {}", answer.status, answer.text());
         let cold = answer.header("pilotlight-cold-start") == "true";
         sides.push(if cold { Side::After } else { Side::Before });
         if cold && let Some(step) = observer.latest(Step::ToZero, idle_since) {
@@ -103,11 +74,6 @@ async fn run_lane(reach: &Reach, namespace: &str, lane: usize) -> Result<Vec<Sid
 /// Sends a request that must succeed, and tells when its answer was complete.
 async fn answered(reach: &Reach, namespace: &str, name: &str) -> Result<Instant> {
     let answer = http::get(reach, namespace, name, "/").await?;
-    ensure!(
-        answer.status.is_success(),
-        "{name}: {} {}",
-        answer.status,
-        answer.text()
-    );
+    ensure!(answer.status.is_success(), "{name}: {} {}", answer.status, answer.text());
     Ok(Instant::now())
 }

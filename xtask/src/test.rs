@@ -1,0 +1,68 @@
+//! `cargo xtask test`: every test, those on a real cluster included; what CI runs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::shell::{Steps, cargo, output, run};
+use crate::stage::{Stage, Where};
+use crate::{checks, demo};
+
+/// Every test: checks, units, and the promises to a user on a real cluster.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Where,
+    /// Only the tests on a cluster, and of those only the ones whose name contains this.
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
+}
+
+/// Test binaries of `e2e/`, in the order in which they run, each with how many tests run side by side. What disturbs Pilotlight itself
+/// comes last and alone.
+const SUITES: [(&str, &str); 3] = [("promises", "4"), ("disruption", "1"), ("lifecycle", "1")];
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+    let mut steps = Steps::default();
+    let outcome = everything(&mut steps, arguments);
+    steps.report();
+    outcome
+}
+
+fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
+    if arguments.only.is_none() {
+        checks::all(steps)?;
+        steps.step("the embedded cluster leaves the host as it was", leaves_host_as_it_was)?;
+    }
+    let binaries = steps.step("cargo test --no-run: tests on a cluster", e2e_binaries)?;
+    let stage = Stage::set(steps, &arguments.place, "test", &[])?;
+    steps.step("helm lint", || run(stage.command("helm").args(["lint", "--strict", "charts/pilotlight"])))?;
+    steps.step("helm install", || demo::install(&stage))?;
+    for (suite, threads) in SUITES {
+        let (_, binary) = binaries.iter().find(|(name, _)| name == suite).context("a suite has no binary")?;
+        let mut tests = stage.command(binary);
+        tests.args(["--ignored", "--test-threads", threads]);
+        tests.args(&arguments.only);
+        steps.step(&format!("tests on a cluster: {suite}"), || run(&mut tests))?;
+    }
+    Ok(())
+}
+
+/// Builds the test binaries; their names and paths.
+fn e2e_binaries() -> Result<Vec<(String, PathBuf)>> {
+    let arguments =
+        ["test", "--package", "pilotlight-e2e", "--tests", "--no-run", "--locked", "--message-format", "json"];
+    let messages = output(&mut cargo(&arguments))?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    Ok(messages
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        })
+        .collect())
+}
+
+fn leaves_host_as_it_was() -> Result<()> {
+    run(&mut cargo(&["test", "--package", "pilotlight-cluster", "--locked", "--", "--ignored", "--test-threads", "1"]))
+}
