@@ -1,1 +1,26 @@
-//! pilotlight-scaling
+//! How many replicas a Function should have: pure decisions over plain data.
+//!
+//! Nothing here knows Kubernetes, an async runtime, a socket or a clock; `now` is an argument. The way of a decision:
+//! activators' batches are aligned to whole seconds ([`Alignment`]), [`Coverage`] remembers which seconds each activator
+//! has told about, [`Windows`] keeps one Function's load in them, and [`decide`] turns the [`Load`] into a [`Decision`].
+//!
+//! What always holds: no data is not zero. A second that an activator did not tell about is filled with its last share, and
+//! nothing is scaled down on it.
+
+mod alignment;
+mod coverage;
+mod decide;
+mod memory;
+mod policy;
+mod reason;
+mod time;
+mod windows;
+
+pub use alignment::Alignment;
+pub use coverage::{ActivatorId, Coverage, Origin, Span};
+pub use decide::{Decision, Floor, FloorReason, Input, Rung, decide};
+pub use memory::Memory;
+pub use policy::Policy;
+pub use reason::{Bound, Cause, Reason};
+pub use time::{Millis, Second};
+pub use windows::{Average, Load, Sample, Windows};

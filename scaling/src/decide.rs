@@ -1,0 +1,345 @@
+//! The decision itself. It reads top-down as the specification of the autoscaler.
+//!
+//! Semantics and names are those of Knative's concurrency autoscaler (stable and panic window, target, rates, scale-down delay), with
+//! these differences: requests that wait count as demand at once; a Function goes to zero after a proven silence of its own length,
+//! also out of panic; and nothing is removed while an activator's samples are missing.
+//!
+//! What always holds: the result lies within the bounds; more load never gives fewer replicas; panic and missing data never
+//! remove any, except to reach a lowered maximum.
+
+use crate::coverage::Span;
+use crate::memory::Memory;
+use crate::policy::Policy;
+use crate::reason::{Bound, Cause, Reason};
+use crate::time::{Millis, Second};
+use crate::windows::{Average, Load};
+
+/// Seconds after which a Function under load is looked at again, if nothing pokes before.
+const TICK_SECONDS: u64 = 2;
+/// Milliseconds between two looks at the least, where only time has to pass.
+const SOON_MILLIS: u64 = 100;
+/// Seconds that the newest sample of any activator may be old before its data counts as missing.
+const FRESH_SECONDS: u64 = 5;
+
+/// All that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct Input<'a> {
+    /// The moment of the decision.
+    pub now: Millis,
+    /// What the author asks for.
+    pub policy: &'a Policy,
+    /// The Function's load.
+    pub load: &'a Load,
+    /// The stretch of time that every activator has told about; see `Coverage::span`.
+    pub span: Option<Span>,
+    /// Replicas asked for at the moment: the Deployment's `spec.replicas`.
+    pub current: u32,
+    /// Replicas that are ready.
+    pub ready: u32,
+    /// A floor beside `minReplicas`.
+    pub floor: Option<Floor>,
+    /// What the last decision handed on.
+    pub memory: &'a Memory,
+}
+
+/// A floor beside `minReplicas`, for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// Replicas at least.
+    pub replicas: u32,
+    /// Why.
+    pub reason: FloorReason,
+}
+
+/// Why there is a floor beside `minReplicas`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloorReason {
+    /// A new revision proves that it starts.
+    Initial,
+    /// No activator is ready, so nobody could wake the Function.
+    FailOpen,
+}
+
+/// A rung of the idle ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// Pods run, or are starting.
+    Active,
+    /// No pods.
+    Zero,
+}
+
+/// What should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Replicas that the Deployment should have.
+    pub replicas: u32,
+    /// The rung that this is.
+    pub rung: Rung,
+    /// Why.
+    pub reason: Reason,
+    /// When to decide again if nothing happens before. `None`: not until something does.
+    pub next_check: Option<Millis>,
+    /// To be handed to the next decision.
+    pub memory: Memory,
+}
+
+/// Decides how many replicas a Function should have.
+#[must_use]
+pub fn decide(input: &Input<'_>) -> Decision {
+    let mut memory = input.memory.clone();
+    memory.see(input.current, input.now);
+    if input.current == 0 {
+        memory.settle_at_zero();
+        let queued = input.load.queued;
+        return bounded(input, 0, Cause::AtZero { queued }, None, memory);
+    }
+
+    let silence = silence(input, &memory);
+    if silence.is_enough() && floor(input).0 == 0 {
+        memory.settle_at_zero();
+        return bounded(input, 0, silence.cause(), None, memory);
+    }
+
+    let demand = demand(input, &mut memory);
+    let (wanted, rate) = within_rates(input, demand.replicas.max(1));
+    let mut replicas = wanted;
+    let mut cause = demand.cause.unwrap_or(silence.cause());
+    let mut bound = rate;
+    let mut hold = |at_least: u32, why: Cause| {
+        if at_least > replicas {
+            (replicas, cause, bound) = (at_least, why.clone(), None);
+        }
+    };
+
+    if let Some((burst, why)) = burst(input) {
+        hold(burst.min(input.current), why);
+    }
+    let seconds = input.policy.smoothing_seconds();
+    let recent = memory.recommend(input.now, wanted, seconds);
+    hold(recent.min(input.current), Cause::Delay { wanted, seconds });
+    if memory.panic_until.is_some() {
+        hold(input.current, Cause::PanicHold { wanted });
+    }
+    if !is_complete(input) {
+        hold(input.current, Cause::DataMissing { wanted });
+    }
+    bounded(input, replicas, cause, bound, memory)
+}
+
+/// How long no activator has had a request, as far as all of them have said so.
+struct Silence {
+    millis: u64,
+    needed_seconds: u64,
+}
+
+impl Silence {
+    fn is_enough(&self) -> bool {
+        self.millis >= self.needed_seconds * 1000
+    }
+
+    fn cause(&self) -> Cause {
+        let (silent_seconds, needed_seconds) = (self.millis / 1000, self.needed_seconds);
+        if self.is_enough() {
+            Cause::Idle {
+                silent_seconds,
+                needed_seconds,
+            }
+        } else {
+            Cause::NotIdleYet {
+                silent_seconds,
+                needed_seconds,
+            }
+        }
+    }
+}
+
+fn silence(input: &Input<'_>, memory: &Memory) -> Silence {
+    let under_way = input.load.queued + input.load.in_flight > 0;
+    let millis = match input.span.filter(|span| is_fresh(input.now, *span)) {
+        Some(span) if !under_way => {
+            let since = span
+                .from
+                .start()
+                .max(input.load.last_active.unwrap_or_default())
+                .max(memory.awake_since().unwrap_or_default());
+            span.until.start().min(input.now).since(since)
+        }
+        _ => 0,
+    };
+    Silence {
+        millis,
+        needed_seconds: input.policy.silence_seconds(),
+    }
+}
+
+/// What load alone asks for, before rates and bounds. No cause: there is no load.
+struct Demand {
+    replicas: u32,
+    cause: Option<Cause>,
+}
+
+fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
+    let (policy, load) = (input.policy, input.load);
+    let target_milli = policy.target_milli();
+    let stable = load.stable.map_or(0, |average| pods(average, target_milli));
+    let burst = load.panic.map_or(0, |average| pods(average, target_milli));
+    let queue = if load.queued > 0 {
+        let slots = u64::from(policy.slots());
+        saturating(u128::from((load.queued + load.in_flight).div_ceil(slots)))
+    } else {
+        0
+    };
+
+    let ready = input.ready.max(1);
+    let surge = burst.max(queue);
+    let overwhelmed = u64::from(surge) * 100
+        >= u64::from(ready) * u64::from(policy.panic_threshold_percent)
+        && surge > ready;
+    if overwhelmed {
+        memory.panic_until = Some(input.now.plus_seconds(policy.stable_seconds()));
+    } else {
+        memory.panic_until = memory.panic_until.filter(|until| *until > input.now);
+    }
+
+    let mut demand = Demand {
+        replicas: stable,
+        cause: load
+            .stable
+            .filter(|_| stable > 0)
+            .map(|average| Cause::Stable {
+                average,
+                target_milli,
+            }),
+    };
+    if memory.panic_until.is_some() && burst > demand.replicas {
+        demand.replicas = burst;
+        demand.cause = load.panic.map(|average| Cause::Panic {
+            average,
+            target_milli,
+        });
+    }
+    if queue > demand.replicas {
+        demand.replicas = queue;
+        demand.cause = Some(Cause::Queue {
+            queued: load.queued,
+            in_flight: load.in_flight,
+            slots: policy.slots(),
+        });
+    }
+    demand
+}
+
+/// What the panic window asks for. Without panic it adds nothing, but nothing is removed below it: else a rise that the stable window
+/// has not caught up with would add and remove the same pod again and again.
+fn burst(input: &Input<'_>) -> Option<(u32, Cause)> {
+    let average = input.load.panic?;
+    let target_milli = input.policy.target_milli();
+    let why = Cause::Lately {
+        average,
+        target_milli,
+    };
+    Some((pods(average, target_milli), why))
+}
+
+/// Pods for an average concurrency, rounded up, computed exactly.
+fn pods(average: Average, target_milli: u64) -> u32 {
+    let one_pod = u128::from(average.seconds.max(1)) * u128::from(target_milli);
+    saturating(u128::from(average.sum_milli).div_ceil(one_pod))
+}
+
+fn saturating(pods: u128) -> u32 {
+    u32::try_from(pods).unwrap_or(u32::MAX)
+}
+
+/// Holds a number within what one decision may change of the ready replicas.
+fn within_rates(input: &Input<'_>, wanted: u32) -> (u32, Option<Bound>) {
+    let ready = input.ready.max(1);
+    let up = ready.saturating_mul(input.policy.max_scale_up_rate.max(2));
+    let down = ready / input.policy.max_scale_down_rate.max(2);
+    if wanted > up {
+        (up, Some(Bound::UpRate(up)))
+    } else if wanted < down {
+        (down, Some(Bound::DownRate(down)))
+    } else {
+        (wanted, None)
+    }
+}
+
+/// Whether every activator has told about the whole stable window.
+fn is_complete(input: &Input<'_>) -> bool {
+    let from = Second::containing(input.now).minus(input.policy.stable_seconds());
+    input
+        .span
+        .is_some_and(|span| span.from <= from && is_fresh(input.now, span))
+}
+
+fn is_fresh(now: Millis, span: Span) -> bool {
+    now.since(span.until.start()) <= FRESH_SECONDS * 1000
+}
+
+/// The least that is allowed, and the bound that says so. The maximum wins over every floor.
+fn floor(input: &Input<'_>) -> (u32, Option<Bound>) {
+    let min = input.policy.min_replicas;
+    let (replicas, bound) = match input.floor {
+        Some(floor) if floor.replicas > min => {
+            let Floor { replicas, reason } = floor;
+            (replicas, Bound::Floor(replicas, reason))
+        }
+        _ => (min, Bound::Min(min)),
+    };
+    (replicas.min(input.policy.ceiling()), Some(bound))
+}
+
+/// Moves the result into its bounds and says when to look again.
+fn bounded(
+    input: &Input<'_>,
+    replicas: u32,
+    cause: Cause,
+    bound: Option<Bound>,
+    memory: Memory,
+) -> Decision {
+    let (least, least_bound) = floor(input);
+    let most = input.policy.ceiling();
+    let (replicas, bound) = if replicas < least {
+        (least, least_bound)
+    } else if replicas > most {
+        (most, Some(Bound::Max(most)))
+    } else {
+        (replicas, bound)
+    };
+    Decision {
+        next_check: next_check(input, replicas, &memory),
+        replicas,
+        rung: if replicas == 0 {
+            Rung::Zero
+        } else {
+            Rung::Active
+        },
+        reason: Reason { cause, bound },
+        memory,
+    }
+}
+
+/// When time alone could change the decision.
+fn next_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Millis> {
+    let tick = input.now.plus_seconds(TICK_SECONDS);
+    let load = input.load;
+    if (input.current, replicas, load.queued) == (0, 0, 0) {
+        return None;
+    }
+    let quiet = load.queued + load.in_flight == 0
+        && load.stable.is_none_or(|average| average.sum_milli == 0)
+        && memory.panic_until.is_none();
+    if !quiet || replicas != input.current {
+        return Some(tick);
+    }
+    if replicas == floor(input).0 {
+        return None;
+    }
+    let silence = silence(input, memory);
+    let missing = (silence.needed_seconds * 1000).saturating_sub(silence.millis);
+    let reached = Millis(input.now.0.saturating_add(missing.max(SOON_MILLIS)));
+    let waits_for_time_only = silence.millis > 0 && replicas == 1;
+    Some(if waits_for_time_only { reached } else { tick })
+}

@@ -1,0 +1,275 @@
+//! Why a decision is what it is: typed for code, and in words and numbers for people.
+
+use std::fmt;
+
+use crate::decide::FloorReason;
+use crate::windows::Average;
+
+/// Why a decision is what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// What the number of replicas comes from.
+    pub cause: Cause,
+    /// The bound that the number was then moved to, if any.
+    pub bound: Option<Bound>,
+}
+
+/// What a number of replicas comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The Function is at zero. If something waits, an activator wakes it.
+    AtZero {
+        /// Requests that wait.
+        queued: u64,
+    },
+    /// No activator has had a request for long enough, and all have said so.
+    Idle {
+        /// Seconds of silence, proven.
+        silent_seconds: u64,
+        /// Seconds of silence asked for.
+        needed_seconds: u64,
+    },
+    /// Nothing to do at the moment, but not silent for long enough to go to zero.
+    NotIdleYet {
+        /// Seconds of silence, proven.
+        silent_seconds: u64,
+        /// Seconds of silence asked for.
+        needed_seconds: u64,
+    },
+    /// Average concurrency over the stable window.
+    Stable {
+        /// The average.
+        average: Average,
+        /// Concurrency aimed at in one pod, in thousandths.
+        target_milli: u64,
+    },
+    /// Average concurrency over the panic window, which overwhelms the ready pods.
+    Panic {
+        /// The average.
+        average: Average,
+        /// Concurrency aimed at in one pod, in thousandths.
+        target_milli: u64,
+    },
+    /// Average concurrency over the panic window: not enough to add replicas, but too much to remove any.
+    Lately {
+        /// The average.
+        average: Average,
+        /// Concurrency aimed at in one pod, in thousandths.
+        target_milli: u64,
+    },
+    /// Requests wait: each needs a slot now.
+    Queue {
+        /// Requests that wait.
+        queued: u64,
+        /// Requests at pods.
+        in_flight: u64,
+        /// Requests that one pod can take.
+        slots: u32,
+    },
+    /// Less would do, but nothing is removed until a stable window has passed without panic.
+    PanicHold {
+        /// Replicas that would do.
+        wanted: u32,
+    },
+    /// Less would do, but more was needed a moment ago.
+    Delay {
+        /// Replicas that would do.
+        wanted: u32,
+        /// Seconds that load must stay lower.
+        seconds: u64,
+    },
+    /// Less would do by what is known, but an activator's samples are missing.
+    DataMissing {
+        /// Replicas that would do by what is known.
+        wanted: u32,
+    },
+}
+
+/// A bound that a number of replicas was moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// `minReplicas`.
+    Min(u32),
+    /// `maxReplicas`.
+    Max(u32),
+    /// A floor beside `minReplicas`.
+    Floor(u32, FloorReason),
+    /// The most that one decision may go up to.
+    UpRate(u32),
+    /// The least that one decision may go down to.
+    DownRate(u32),
+}
+
+impl Reason {
+    /// A CamelCase word for metrics and JSON: that of the bound where there is one, else the cause's.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self.bound {
+            Some(Bound::Min(_)) => "MinReplicas",
+            Some(Bound::Max(_)) => "MaxReplicas",
+            Some(Bound::Floor(_, FloorReason::Initial)) => "InitialReplicas",
+            Some(Bound::Floor(_, FloorReason::FailOpen)) => "FailOpen",
+            Some(Bound::UpRate(_) | Bound::DownRate(_)) | None => self.cause.code(),
+        }
+    }
+}
+
+impl Cause {
+    /// A CamelCase word for metrics and JSON.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::AtZero { .. } => "AtZero",
+            Self::Idle { .. } => "Idle",
+            Self::NotIdleYet { .. } => "NotIdleYet",
+            Self::Stable { .. } => "StableWindow",
+            Self::Panic { .. } => "PanicWindow",
+            Self::Lately { .. } => "RecentLoad",
+            Self::Queue { .. } => "Queue",
+            Self::PanicHold { .. } => "PanicHold",
+            Self::Delay { .. } => "ScaleDownDelay",
+            Self::DataMissing { .. } => "DataMissing",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)?;
+        match self.bound {
+            None => Ok(()),
+            Some(Bound::Min(n)) => write!(f, "; minReplicas is {n}"),
+            Some(Bound::Max(n)) => write!(f, "; maxReplicas is {n}"),
+            Some(Bound::Floor(n, FloorReason::Initial)) => {
+                write!(f, "; a new revision proves itself with {n}")
+            }
+            Some(Bound::Floor(n, FloorReason::FailOpen)) => {
+                write!(f, "; no activator is ready, so {n} must run")
+            }
+            Some(Bound::UpRate(n)) => write!(f, "; one step goes up to {n} at most"),
+            Some(Bound::DownRate(n)) => write!(f, "; one step goes down to {n} at most"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtZero { queued: 0 } => write!(f, "at zero, and nothing waits"),
+            Self::AtZero { queued } => {
+                write!(f, "at zero with {queued} waiting; an activator wakes it")
+            }
+            Self::Idle {
+                silent_seconds,
+                needed_seconds,
+            } => write!(
+                f,
+                "no request for {silent_seconds} s at any activator, {needed_seconds} s are enough"
+            ),
+            Self::NotIdleYet {
+                silent_seconds,
+                needed_seconds,
+            } => write!(
+                f,
+                "no request for {silent_seconds} s of the {needed_seconds} s until zero"
+            ),
+            Self::Stable {
+                average,
+                target_milli,
+            }
+            | Self::Lately {
+                average,
+                target_milli,
+            } => concurrency(f, *average, *target_milli),
+            Self::Panic {
+                average,
+                target_milli,
+            } => {
+                concurrency(f, *average, *target_milli)?;
+                write!(f, ", more than the ready pods can bear")
+            }
+            Self::Queue {
+                queued,
+                in_flight,
+                slots,
+            } => write!(
+                f,
+                "{queued} waiting and {in_flight} in flight, {slots} for each pod"
+            ),
+            Self::PanicHold { wanted } => {
+                write!(
+                    f,
+                    "{wanted} would do, but there was panic within the stable window"
+                )
+            }
+            Self::Delay { wanted, seconds } => {
+                write!(
+                    f,
+                    "{wanted} would do, but more was needed within {seconds} s"
+                )
+            }
+            Self::DataMissing { wanted } => write!(
+                f,
+                "{wanted} would do by what is known, but samples of an activator are missing"
+            ),
+        }
+    }
+}
+
+fn concurrency(f: &mut fmt::Formatter<'_>, average: Average, target_milli: u64) -> fmt::Result {
+    write!(
+        f,
+        "concurrency {} over {} s, {} for each pod",
+        Thousandths(average.milli()),
+        average.seconds,
+        Thousandths(target_milli)
+    )
+}
+
+/// Shows thousandths with at most two decimals.
+struct Thousandths(u64);
+
+impl fmt::Display for Thousandths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hundredths = self.0 / 10;
+        match (hundredths / 100, hundredths % 100) {
+            (whole, 0) => write!(f, "{whole}"),
+            (whole, part) if part % 10 == 0 => write!(f, "{whole}.{}", part / 10),
+            (whole, part) => write!(f, "{whole}.{part:02}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_reads_as_a_sentence() {
+        let reason = Reason {
+            cause: Cause::Stable {
+                average: Average {
+                    sum_milli: 255_300,
+                    seconds: 60,
+                },
+                target_milli: 700,
+            },
+            bound: Some(Bound::Max(5)),
+        };
+        assert_eq!(
+            reason.to_string(),
+            "concurrency 4.25 over 60 s, 0.7 for each pod; maxReplicas is 5"
+        );
+        assert_eq!(reason.code(), "MaxReplicas");
+    }
+
+    #[test]
+    fn thousandths_show_what_matters() {
+        let shown = |milli| Thousandths(milli).to_string();
+        assert_eq!(shown(0), "0");
+        assert_eq!(shown(50), "0.05");
+        assert_eq!(shown(700), "0.7");
+        assert_eq!(shown(70_000), "70");
+        assert_eq!(shown(12_345), "12.34");
+    }
+}

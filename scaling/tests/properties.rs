@@ -1,0 +1,373 @@
+//! What holds for every load, policy and order of events, against a naive oracle where there is one.
+
+mod common;
+
+use common::{A, Simulation, steady};
+use pilotlight_scaling::{
+    ActivatorId, Average, Coverage, Input, Load, Memory, Millis, Origin, Policy, Sample, Second,
+    Span, Windows, decide,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn policies() -> impl Strategy<Value = Policy> {
+    (
+        (0_u32..4, 1_u32..40, 0_u32..30, 0_u32..30),
+        (1_u32..=100, 1_u32..90, 1_u32..=100, 110_u32..=1000),
+        (1_u32..90, 0_u32..60),
+    )
+        .prop_map(|(scale, windows, idle)| Policy {
+            min_replicas: scale.0,
+            max_replicas: scale.0.max(scale.1),
+            target_concurrency: scale.2,
+            concurrency_limit: scale.3,
+            target_utilization_percent: windows.0,
+            stable_window_seconds: windows.1,
+            panic_window_percent: windows.2,
+            panic_threshold_percent: windows.3,
+            idle_seconds: idle.0,
+            scale_down_delay_seconds: idle.1,
+            ..Policy::default()
+        })
+}
+
+fn averages() -> impl Strategy<Value = Option<Average>> {
+    proptest::option::of(
+        (0_u64..2_000_000, 1_u64..90)
+            .prop_map(|(sum_milli, seconds)| Average { sum_milli, seconds }),
+    )
+}
+
+fn loads() -> impl Strategy<Value = Load> {
+    (
+        averages(),
+        averages(),
+        prop_oneof![Just(0_u64), 0_u64..500],
+        prop_oneof![Just(0_u64), 0_u64..500],
+        proptest::option::of(0_u64..1_000_000),
+    )
+        .prop_map(|(stable, panic, queued, in_flight, last_active)| Load {
+            stable,
+            panic,
+            queued,
+            in_flight,
+            last_active: last_active.map(Millis),
+        })
+}
+
+fn spans() -> impl Strategy<Value = Option<Span>> {
+    proptest::option::of((0_u64..1000, 1_u64..1000).prop_map(|(from, length)| Span {
+        from: Second(from),
+        until: Second((from + length).min(1000)),
+    }))
+}
+
+const NOW: Millis = Millis(1_000_000);
+
+/// Memory as real decisions leave it behind.
+fn memories() -> impl Strategy<Value = Memory> {
+    vec((loads(), 0_u32..40, 0_u64..90_000), 0..6).prop_map(|past| {
+        let policy = Policy::default();
+        let mut memory = Memory::default();
+        let mut now = Millis(NOW.0 - 600_000);
+        for (load, current, later) in past {
+            now = Millis(now.0 + later);
+            let input = Input {
+                now,
+                policy: &policy,
+                load: &load,
+                span: None,
+                current,
+                ready: current,
+                floor: None,
+                memory: &memory,
+            };
+            memory = decide(&input).memory;
+        }
+        memory
+    })
+}
+
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(512))]
+
+    #[test]
+    fn bounds_are_always_respected(
+        policy in policies(), load in loads(), span in spans(), memory in memories(),
+        current in 0_u32..60, ready in 0_u32..60,
+    ) {
+        let decision = decide(&Input {
+            now: NOW, policy: &policy, load: &load, span, current, ready, floor: None, memory: &memory,
+        });
+        prop_assert!(decision.replicas >= policy.min_replicas);
+        prop_assert!(decision.replicas <= policy.ceiling());
+        prop_assert!(decision.next_check.is_none_or(|next| next > NOW));
+    }
+
+    #[test]
+    fn more_load_never_gives_fewer_replicas(
+        policy in policies(), load in loads(), span in spans(), memory in memories(),
+        current in 1_u32..60, ready in 0_u32..60,
+        more in (0_u64..100_000, 0_u64..100_000, 0_u64..50, 0_u64..50, 0_u64..100_000),
+    ) {
+        let add = |average: Option<Average>, extra| average.map(|average| Average {
+            sum_milli: average.sum_milli + extra, ..average
+        });
+        let higher = Load {
+            stable: add(load.stable, more.0),
+            panic: add(load.panic, more.1),
+            queued: load.queued + more.2,
+            in_flight: load.in_flight + more.3,
+            last_active: load.last_active.map(|at| Millis(at.0 + more.4)),
+        };
+        let replicas = |load: &Load| decide(&Input {
+            now: NOW, policy: &policy, load, span, current, ready, floor: None, memory: &memory,
+        }).replicas;
+        prop_assert!(replicas(&higher) >= replicas(&load));
+    }
+
+    #[test]
+    fn missing_data_never_lowers(
+        policy in policies(), load in loads(), memory in memories(),
+        current in 1_u32..60, ready in 0_u32..60,
+        missing in prop_oneof![
+            Just(None),
+            // An activator whose last words are six seconds old or older.
+            (0_u64..900, 1_u64..90).prop_map(|(from, length)| Some(Span {
+                from: Second(from), until: Second((from + length).min(994)),
+            })),
+        ],
+    ) {
+        let decision = decide(&Input {
+            now: NOW, policy: &policy, load: &load, span: missing, current, ready, floor: None, memory: &memory,
+        });
+        prop_assert!(decision.replicas >= current.min(policy.ceiling()));
+    }
+
+    #[test]
+    fn too_short_a_history_never_lowers(
+        policy in policies(), load in loads(), memory in memories(),
+        current in 1_u32..60, ready in 0_u32..60,
+    ) {
+        let told = u64::from(policy.stable_window_seconds.min(policy.idle_seconds)) - 1;
+        let span = Some(Span { from: Second(1000 - told), until: Second(1000) });
+        let decision = decide(&Input {
+            now: NOW, policy: &policy, load: &load, span, current, ready, floor: None, memory: &memory,
+        });
+        prop_assert!(decision.replicas >= current.min(policy.ceiling()));
+    }
+
+}
+
+proptest! {
+    // Each of these simulates minutes.
+    #![proptest_config(cases(64))]
+
+    #[test]
+    fn panic_never_lowers_but_to_zero_when_idle(
+        policy in policies(), phases in vec((0_u32..200, 1_u64..30), 1..8),
+    ) {
+        let mut simulation = Simulation::new(policy, 1);
+        for (requests, seconds) in phases {
+            for _ in 0..seconds {
+                let (before, ready) = (simulation.current, simulation.ready());
+                let panics = surges(&simulation, requests, ready);
+                let decision = simulation.pass(Some(requests));
+                if panics && before > 0 {
+                    prop_assert!(decision.replicas >= before.min(simulation.policy.ceiling()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn constant_load_settles_and_stays(
+        policy in policies(), requests in 1_u32..300, start in 0_u32..30, start_seconds in 0_u64..20,
+    ) {
+        let mut simulation = Simulation::new(policy, start.min(30));
+        simulation.start_seconds = start_seconds;
+        for _ in 0..600 {
+            simulation.pass(Some(requests));
+        }
+        let (settled, writes) = (simulation.current, simulation.writes);
+        for _ in 0..300 {
+            simulation.pass(Some(requests));
+        }
+        prop_assert_eq!(simulation.writes, writes, "it moved after it had settled");
+        let target = simulation.policy.target_milli();
+        let enough = (u64::from(requests) * 1000).div_ceil(target);
+        let expected = enough
+            .max(u64::from(simulation.policy.min_replicas))
+            .min(u64::from(simulation.policy.ceiling()));
+        prop_assert_eq!(u64::from(settled), expected);
+    }
+
+    #[test]
+    fn silence_reaches_zero_and_stays(
+        policy in policies(), requests in 0_u32..200, busy_seconds in 0_u64..60,
+    ) {
+        let policy = Policy { min_replicas: 0, ..policy };
+        let wait = policy.silence_seconds() + 2;
+        let mut simulation = Simulation::new(policy, 1);
+        for _ in 0..busy_seconds {
+            simulation.pass(Some(requests));
+        }
+        for _ in 0..wait {
+            simulation.pass(Some(0));
+        }
+        prop_assert_eq!(simulation.current, 0, "{}", simulation.last.unwrap().reason);
+        let writes = simulation.writes;
+        for _ in 0..200 {
+            prop_assert_eq!(simulation.pass(Some(0)).next_check, None);
+        }
+        prop_assert_eq!(simulation.writes, writes);
+    }
+
+    #[test]
+    fn zero_never_comes_before_the_idle_time(
+        policy in policies(), idle in 2_u32..60, busy_seconds in 1_u64..30,
+    ) {
+        let policy = Policy { min_replicas: 0, idle_seconds: idle, ..policy };
+        let mut simulation = Simulation::new(policy, 0);
+        for _ in 0..busy_seconds {
+            simulation.pass(Some(3));
+        }
+        for _ in 0..idle - 1 {
+            prop_assert!(simulation.pass(Some(0)).replicas > 0);
+        }
+    }
+
+    #[test]
+    fn order_and_repetition_of_samples_change_nothing(
+        events in vec((0_u64..3, 0_u64..90, 0_u32..20, 0_u32..20), 1..200),
+        seed in any::<prop::sample::Index>(), doubled in vec(any::<prop::sample::Index>(), 0..50),
+        born in any::<bool>(),
+    ) {
+        let load = |events: &[(u64, u64, u32, u32)]| {
+            let (coverage, windows) = feed(events, born);
+            (windows.load(&coverage, 60, 6, None), coverage.span())
+        };
+        let mut other = events.clone();
+        other.rotate_left(seed.index(events.len()));
+        other.reverse();
+        other.extend(doubled.iter().map(|index| *index.get(&events)));
+        prop_assert_eq!(load(&events), load(&other));
+    }
+
+    #[test]
+    fn the_windows_agree_with_a_naive_oracle(
+        events in vec((0_u64..3, 0_u64..90, 0_u32..20, 0_u32..20), 1..200),
+        stable in 1_u64..90, panic in 1_u64..20,
+    ) {
+        let (coverage, windows) = feed(&events, false);
+        let load = windows.load(&coverage, stable, panic, None);
+        prop_assert_eq!(load.stable, oracle(&events, stable, stable));
+        prop_assert_eq!(load.panic, oracle(&events, panic, stable));
+    }
+}
+
+/// Feeds whole seconds of three activators: who, which second, requests at once, of which waiting.
+fn feed(events: &[(u64, u64, u32, u32)], born: bool) -> (Coverage, Windows) {
+    let mut coverage = Coverage::default();
+    let mut windows = Windows::default();
+    for id in 0..3 {
+        let origin = if born { Origin::Born } else { Origin::Unknown };
+        coverage.join(ActivatorId(id), Millis(5_000), origin);
+    }
+    for (id, second, requests, queued) in events {
+        let id = ActivatorId(*id);
+        coverage.cover(id, Second(*second));
+        windows.record(id, Second(*second), steady(requests + queued, *queued));
+    }
+    (coverage, windows)
+}
+
+/// The average by the letter: every second of the window that anyone told about, each activator's share in it, or else its last one
+/// before, if that is not older than `hold`.
+fn oracle(events: &[(u64, u64, u32, u32)], window: u64, hold: u64) -> Option<Average> {
+    let mut told: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    for (id, second, requests, queued) in events {
+        let milli = u64::from(requests + queued) * 1000;
+        let share = told.entry((*id, *second)).or_default();
+        *share = (*share).max(milli);
+    }
+    let until = told.keys().map(|(_, second)| second + 1).max()?;
+    let (mut sum_milli, mut seconds) = (0, 0);
+    for second in until.saturating_sub(window)..until {
+        if !(0..3).any(|id| told.contains_key(&(id, second))) {
+            continue;
+        }
+        seconds += 1;
+        for id in 0..3 {
+            let held = (second.saturating_sub(hold)..=second)
+                .rev()
+                .find_map(|earlier| told.get(&(id, earlier)));
+            sum_milli += held.copied().unwrap_or(0);
+        }
+    }
+    (seconds > 0).then_some(Average { sum_milli, seconds })
+}
+
+/// Whether the next second of `requests` overwhelms the ready pods, computed beside the simulation.
+fn surges(simulation: &Simulation, requests: u32, ready: u32) -> bool {
+    let policy = &simulation.policy;
+    let queued = requests.saturating_sub(policy.slots().saturating_mul(ready));
+    if queued == 0 {
+        return false;
+    }
+    let pods = requests.div_ceil(policy.slots());
+    let ready = ready.max(1);
+    pods > ready && pods * 100 >= ready * policy.panic_threshold_percent
+}
+
+#[test]
+fn a_request_in_flight_for_an_hour_keeps_its_pod() {
+    let mut simulation = Simulation::new(Policy::default(), 1);
+    for _ in 0..3_600 {
+        assert_eq!(simulation.pass(Some(1)).replicas, 1);
+    }
+}
+
+#[test]
+fn a_wake_without_any_sample_is_not_undone_before_the_idle_time() {
+    let mut coverage = Coverage::default();
+    coverage.join(A, Millis(0), Origin::Unknown);
+    let (policy, windows) = (Policy::default(), Windows::default());
+    let mut memory = Memory::default();
+    let mut gone_at = None;
+    for second in 0..400 {
+        coverage.cover(A, Second(second));
+        let current = u32::from(second >= 200);
+        let decision = decide(&Input {
+            now: Second(second).end(),
+            policy: &policy,
+            load: &windows.load(&coverage, 60, 6, memory.awake_since()),
+            span: coverage.span(),
+            current,
+            ready: 0,
+            floor: None,
+            memory: &memory,
+        });
+        if current == 1 && decision.replicas == 0 {
+            gone_at = Some(second);
+            break;
+        }
+        memory = decision.memory;
+    }
+    assert_eq!(gone_at, Some(260));
+}
+
+#[test]
+fn an_empty_sample_leaves_no_trace() {
+    let mut windows = Windows::default();
+    windows.record(A, Second(5), Sample::default());
+    assert!(windows.is_empty());
+}
