@@ -1,5 +1,7 @@
 //! The command line of `cargo xtask cluster`, shared with this crate's own program.
 
+use std::process::ExitCode;
+
 use clap::{Args, Subcommand};
 
 use crate::cluster::Cluster;
@@ -67,20 +69,20 @@ struct UpArgs {
 }
 
 /// Runs the command line to its end and returns the exit code: 0 for success, 130 after an interrupt.
-pub fn run(args: ClusterArgs) -> u8 {
+pub fn run(args: ClusterArgs) -> ExitCode {
     let done = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(act(args)),
         Err(source) => Err(Error::Io { what: "starting".to_owned(), source }),
     };
     match done {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
         Err(Error::Interrupted) => {
             eprintln!("{}", Error::Interrupted);
-            130
+            ExitCode::from(130)
         }
         Err(error) => {
             eprintln!("error: {error}");
-            1
+            ExitCode::FAILURE
         }
     }
 }

@@ -6,13 +6,16 @@
 //! ```no_run
 //! use pilotlight_cluster::{Options, Progress, reentry, up};
 //!
-//! fn main() {
-//!     reentry();
+//! fn main() -> std::process::ExitCode {
+//!     if let Some(code) = reentry() {
+//!         return code;
+//!     }
 //!     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
 //!     match runtime.block_on(up(&Options::default(), &Progress::start(false))) {
 //!         Ok(up) => println!("{}", up.cluster().kubeconfig().display()),
 //!         Err(error) => eprintln!("{error}"),
 //!     }
+//!     std::process::ExitCode::SUCCESS
 //! }
 //! ```
 //!

@@ -13,6 +13,8 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    pilotlight_cluster::reentry();
-    ExitCode::from(run(Cli::parse().args))
+    if let Some(code) = pilotlight_cluster::reentry() {
+        return code;
+    }
+    run(Cli::parse().args)
 }
