@@ -119,20 +119,22 @@ fn kubernetes_types(spec: &mut Value) {
     if let Some(resources) = property(spec, "resources") {
         // Claims name an entry of the pod's resourceClaims, which a Function cannot have.
         remove_property(resources, "claims");
-        for of in ["limits", "requests"] {
-            let quantity = property(resources, of).and_then(|s| s.get_mut("additionalProperties"));
-            extend(quantity, json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}));
-        }
     }
-    if let Some(size) = at(spec, "volumes[].emptyDir.sizeLimit") {
-        extend(Some(size), json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}));
+    for quantity in ["resources.limits{}", "resources.requests{}", "volumes[].emptyDir.sizeLimit"] {
+        extend(at(spec, quantity), json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}));
     }
-    extend(at(spec, "env[].name"), json!({"maxLength": 256}));
-    extend(at(spec, "volumeMounts[].mountPath"), json!({"maxLength": 1024}));
-    extend(at(spec, "volumeMounts[].name"), json!({"maxLength": 63}));
+    for (text, max) in [
+        ("env[].name", 256),
+        ("volumeMounts[].mountPath", 1024),
+        ("volumeMounts[].name", 63),
+        ("imagePullSecrets[].name", 253),
+        ("nodeSelector{}", 63),
+        ("podMetadata.labels{}", 63),
+    ] {
+        extend(at(spec, text), json!({"maxLength": max}));
+    }
     // The key of a list must not be left out.
     extend(at(spec, "imagePullSecrets[]"), json!({"required": ["name"]}));
-    extend(at(spec, "imagePullSecrets[].name"), json!({"maxLength": 253}));
 }
 
 fn extend(schema: Option<&mut Value>, with: Value) {
@@ -151,11 +153,16 @@ fn remove_property(schema: &mut Value, name: &str) {
     }
 }
 
-/// The schema at a path such as `volumes[].configMap`.
+/// The schema at a path such as `volumes[].configMap` or `nodeSelector{}`, the values of a map.
 fn at<'a>(root: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    path.split('.').filter(|p| !p.is_empty()).try_fold(root, |schema, part| match part.strip_suffix("[]") {
-        Some(list) => property(schema, list)?.get_mut("items"),
-        None => property(schema, part),
+    path.split('.').filter(|part| !part.is_empty()).try_fold(root, |schema, part| {
+        if let Some(list) = part.strip_suffix("[]") {
+            property(schema, list)?.get_mut("items")
+        } else if let Some(map) = part.strip_suffix("{}") {
+            property(schema, map)?.get_mut("additionalProperties")
+        } else {
+            property(schema, part)
+        }
     })
 }
 
