@@ -1,4 +1,3 @@
 //! `cargo xtask cluster …`: the embedded Kubernetes, whose command line its own crate defines.
 
-pub(crate) use pilotlight_cluster::cli::{ClusterArgs, run};
-pub(crate) use pilotlight_cluster::reentry;
+pub(crate) use pilotlight_cluster::cli::{ClusterArgs as Arguments, run};

@@ -34,6 +34,11 @@ impl Target {
     }
 }
 
+/// Enters the namespaces of process $1 and runs the rest there, in the same directory by its name: as an open one it
+/// would not be part of the new view of the file system.
+const ENTER: &str = r#"init=$1; shift
+exec nsenter --target "$init" --mount --net --pid --ipc --uts -- sh -c 'cd -- "$0" && exec "$@"' "$(pwd)" "$@""#;
+
 /// A cluster that is up.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -80,14 +85,11 @@ impl Cluster {
         self.layout.bin()
     }
 
-    /// A command that runs inside the cluster's namespaces, in the current directory: pod addresses, Services and cluster
+    /// A command that runs inside the cluster's namespaces, in its current directory: pod addresses, Services and cluster
     /// DNS answer, `kubectl` and `helm` are in `PATH`, and `KUBECONFIG` is set. It ends with the cluster.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init.to_string(), "--mount", "--net", "--pid", "--ipc", "--uts", "--"]);
-        // The directory is entered by its name inside: as an open one it would not be part of the new view.
-        let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
-        command.args(["sh", "-c", "cd -- \"$0\" && exec \"$@\""]).arg(here).arg(program);
+        let mut command = Command::new("sh");
+        command.args(["-c", ENTER, "sh", &self.init.to_string()]).arg(program);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", node::search_path(&self.layout)));
         command.env("KUBECONFIG", self.kubeconfig_inside());

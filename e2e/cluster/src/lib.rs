@@ -6,16 +6,13 @@
 //! ```no_run
 //! use pilotlight_cluster::{Options, Progress, reentry, up};
 //!
-//! fn main() -> std::process::ExitCode {
-//!     if let Some(code) = reentry() {
-//!         return code;
-//!     }
+//! fn main() {
+//!     reentry();
 //!     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
 //!     match runtime.block_on(up(&Options::default(), &Progress::start(false))) {
 //!         Ok(up) => println!("{}", up.cluster().kubeconfig().display()),
 //!         Err(error) => eprintln!("{error}"),
 //!     }
-//!     std::process::ExitCode::SUCCESS
 //! }
 //! ```
 //!

@@ -13,8 +13,6 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = pilotlight_cluster::reentry() {
-        return code;
-    }
+    pilotlight_cluster::reentry();
     run(Cli::parse().args)
 }

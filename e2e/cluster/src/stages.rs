@@ -8,7 +8,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -79,12 +79,12 @@ pub(crate) fn command(executable: &Path, stage: &str, plan: &Plan) -> Result<Com
     Ok(command)
 }
 
-/// Runs a stage if this process was started as one, and returns the code to exit with. To be called first in `main`,
-/// before any thread exists.
-pub fn reentry() -> Option<ExitCode> {
+/// Runs a stage, and does not return, if this process was started as one. To be called first in `main`, before any
+/// thread exists.
+pub fn reentry() {
     let mut args = std::env::args().skip(1);
-    if args.next()? != MARK {
-        return None;
+    if args.next().as_deref() != Some(MARK) {
+        return;
     }
     let stage = args.next().unwrap_or_default();
     let plan = args.next().unwrap_or_default();
@@ -97,12 +97,12 @@ pub fn reentry() -> Option<ExitCode> {
             _ => Err(Error::Internal(format!("no stage is called {stage:?}"))),
         },
     );
-    Some(match done {
-        Ok(()) => ExitCode::SUCCESS,
+    std::process::exit(match done {
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("{stage}: {error}");
             Event::Failed { reason: error.to_string() }.report();
-            ExitCode::FAILURE
+            1
         }
     })
 }
