@@ -31,7 +31,7 @@ enum Command {
     /// Formatting, lints, licences, drift and unit tests: everything that needs no cluster.
     Check,
     /// A real Kubernetes on this machine, without Docker.
-    Cluster(cluster::Arguments),
+    Cluster(cluster::ClusterArgs),
     /// The CustomResourceDefinition in the chart, generated from the types.
     Crds(crds::Arguments),
     /// The images, as archives in target/images; needs no Docker. Skips what is up to date.
@@ -43,7 +43,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    pilotlight_cluster::reentry();
+    if let Some(code) = cluster::reentry() {
+        return code;
+    }
     let outcome = match Arguments::parse().command {
         Command::Cluster(arguments) => return cluster::run(arguments),
         Command::Demo(arguments) => interruptible(|| demo::command(&arguments)),
