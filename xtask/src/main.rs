@@ -1,7 +1,6 @@
 //! `cargo xtask …`: everything that a developer or CI runs. Each command can be run again at any point.
 
 mod checks;
-mod cluster;
 mod crds;
 mod demo;
 mod images;
@@ -31,7 +30,7 @@ enum Command {
     /// Formatting, lints, licences, drift and unit tests: everything that needs no cluster.
     Check,
     /// A real Kubernetes on this machine, without Docker.
-    Cluster(cluster::ClusterArgs),
+    Cluster(cluster::Arguments),
     /// The CustomResourceDefinition in the chart, generated from the types.
     Crds(crds::Arguments),
     /// The images, as archives in target/images; needs no Docker. Skips what is up to date.
@@ -43,11 +42,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = cluster::reentry() {
-        return code;
-    }
+    // This executable also supervises the embedded cluster.
+    pilotlight_cluster::reentry();
     let outcome = match Arguments::parse().command {
-        Command::Cluster(arguments) => return cluster::run(arguments),
+        Command::Cluster(arguments) => return pilotlight_cluster::cli::run(arguments),
         Command::Demo(arguments) => interruptible(|| demo::command(&arguments)),
         Command::Test(arguments) => interruptible(|| test::command(&arguments)),
         Command::Check => {
