@@ -30,7 +30,7 @@ enum Command {
     /// Formatting, lints, licences, drift and unit tests: everything that needs no cluster.
     Check,
     /// A real Kubernetes on this machine, without Docker.
-    Cluster(cluster::Arguments),
+    Cluster(pilotlight_cluster::cli::ClusterArgs),
     /// The CustomResourceDefinition in the chart, generated from the types.
     Crds(crds::Arguments),
     /// The images, as archives in target/images; needs no Docker. Skips what is up to date.
