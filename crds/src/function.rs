@@ -47,7 +47,7 @@ use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
 pub struct FunctionSpec {
     /// Container image, for example `registry.example.com/team/app:1.0`. It must listen for HTTP on the port in the environment
     /// variable `PORT`.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(max = 512))]
     pub image: String,
     /// Entrypoint, in place of the image's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -19,6 +19,7 @@ const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 const QUALIFIED_NAME: &str = "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+const QUANTITY: &str = "^([0-9]+([.][0-9]*)?|[.][0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?[0-9]+)?$";
 const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
 
 /// Every rule, in the order of the schema.
@@ -99,6 +100,16 @@ fn container() -> Vec<FieldRule> {
             "(!has(self.configMapRef) || self.configMapRef.name != '') && (!has(self.secretRef) || self.secretRef.name != '')",
             "an entry of spec.envFrom must name its ConfigMap or Secret in the field name",
         ),
+        rule(
+            "spec.resources.limits",
+            format!("self.all(k, type(self[k]) == int || self[k].matches('{QUANTITY}'))"),
+            "a value in spec.resources.limits must be a quantity: for example 500m or \"1.5\" of cpu, 64Mi of memory",
+        ),
+        rule(
+            "spec.resources.requests",
+            format!("self.all(k, type(self[k]) == int || self[k].matches('{QUANTITY}'))"),
+            "a value in spec.resources.requests must be a quantity: for example 500m or \"1.5\" of cpu, 64Mi of memory",
+        ),
     ]
 }
 
@@ -123,6 +134,11 @@ fn volumes() -> Vec<FieldRule> {
             "spec.volumes[].secret",
             "has(self.secretName) && self.secretName != ''",
             "secret in spec.volumes must name the Secret in its field secretName",
+        ),
+        rule(
+            "spec.volumes[].emptyDir",
+            format!("!has(self.sizeLimit) || type(self.sizeLimit) == int || self.sizeLimit.matches('{QUANTITY}')"),
+            "emptyDir.sizeLimit in spec.volumes must be a quantity of bytes, for example 64Mi",
         ),
         rule(
             "spec.volumes[].persistentVolumeClaim",

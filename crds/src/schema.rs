@@ -16,9 +16,6 @@ const MAX_ITEMS: u64 = 128;
 const MAX_PROPERTIES: u64 = 64;
 /// Characters of a string where neither the type nor Kubernetes says it.
 const MAX_LENGTH: u64 = 32_768;
-/// The same as the API server's own for quantities.
-const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
-
 /// The CustomResourceDefinition of `Function`. (`Function::crd()` lacks the rules and some bounds.)
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = serde_json::to_value(Function::crd()).expect("a derived CRD is plain data");
@@ -120,9 +117,6 @@ fn kubernetes_types(spec: &mut Value) {
         // Claims name an entry of the pod's resourceClaims, which a Function cannot have.
         remove_property(resources, "claims");
     }
-    for quantity in ["resources.limits{}", "resources.requests{}", "volumes[].emptyDir.sizeLimit"] {
-        extend(at(spec, quantity), json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY}));
-    }
     for (text, max) in [
         ("env[].name", 256),
         ("volumeMounts[].mountPath", 1024),
@@ -130,6 +124,9 @@ fn kubernetes_types(spec: &mut Value) {
         ("imagePullSecrets[].name", 253),
         ("nodeSelector{}", 63),
         ("podMetadata.labels{}", 63),
+        ("resources.limits{}", 64),
+        ("resources.requests{}", 64),
+        ("volumes[].emptyDir.sizeLimit", 64),
     ] {
         extend(at(spec, text), json!({"maxLength": max}));
     }

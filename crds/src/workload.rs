@@ -34,7 +34,7 @@ pub enum PullPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct FunctionVolume {
     /// Name that `volumeMounts` refer to; unique among the Function's volumes.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     pub name: String,
     /// Keys of a ConfigMap as files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
