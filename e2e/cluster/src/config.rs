@@ -174,7 +174,6 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 # A developer's disk and memory may well be nearly full.
 evictionHard: {{ memory.available: 50Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1% }}
 imageGCHighThresholdPercent: 100
-localStorageCapacityIsolation: false
 resolvConf: {config}/resolv.conf
 volumePluginDir: /var/lib/kubelet/volume-plugins
 ",

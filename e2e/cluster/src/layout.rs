@@ -38,6 +38,11 @@ impl Layout {
         self.root.join("state.json")
     }
 
+    /// What its processes were told.
+    pub(crate) fn plan(&self) -> PathBuf {
+        self.root.join("plan.json")
+    }
+
     /// The copy of the executable that supervises this cluster: a rebuild does not touch it.
     pub fn executable(&self) -> PathBuf {
         self.root.join("pilotlight-cluster")

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -37,6 +38,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     mounts::set_up(&layout, plan.options.runtime)?;
     let hostname = Path::new("/proc/sys/kernel/hostname");
     fs::write(hostname, network::NODE_NAME).map_err(Error::io("setting", hostname))?;
+    raise_file_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -52,6 +54,17 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         }
         Err(Error::Internal(ended.await))
     })
+}
+
+/// Components and containers inherit the limit, and a shell's is lower than what a node gives its containers.
+fn raise_file_limit() -> Result<()> {
+    const USUAL: rlim_t = 1_048_576;
+    if setrlimit(Resource::RLIMIT_NOFILE, USUAL, USUAL).is_ok() {
+        return Ok(());
+    }
+    // Without CAP_SYS_RESOURCE the hard limit stays.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::sys("getrlimit"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(Error::sys("setrlimit"))
 }
 
 /// Brings everything up; returns when pods can run.

@@ -20,13 +20,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::options::Options;
+use crate::options::{BadName, ClusterName, Options};
 use crate::{cgroups, node, supervise};
 
 /// The argument that no command line of a person begins with.
 pub(crate) const MARK: &str = "__pilotlight-cluster";
 
-/// What every stage is told, as its last argument.
+/// What every stage needs to know. `up` writes it to the supervisor's stdin, as a line; the supervisor writes it to a
+/// file for the others, whose last argument is the cluster's name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) options: Options,
@@ -39,8 +40,21 @@ impl Plan {
         Layout::of(&self.options.name)
     }
 
-    fn to_argument(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Error::Internal(error.to_string()))
+    /// As one line of JSON.
+    pub(crate) fn to_line(&self) -> Result<String> {
+        let text = serde_json::to_string(self).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(text + "\n")
+    }
+
+    /// From what [`Self::to_line`] wrote.
+    pub(crate) fn from_line(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| Error::Internal(format!("damaged plan: {error}")))
+    }
+
+    fn of_cluster(name: &str) -> Result<Self> {
+        let name: ClusterName = name.parse().map_err(|error: BadName| Error::Internal(error.to_string()))?;
+        let path = Layout::of(&name).plan();
+        Self::from_line(&std::fs::read_to_string(&path).map_err(Error::io("reading", &path))?)
     }
 }
 
@@ -73,10 +87,10 @@ impl Event {
 }
 
 /// The command that starts a stage.
-pub(crate) fn command(executable: &Path, stage: &str, plan: &Plan) -> Result<Command> {
+pub(crate) fn command(executable: &Path, stage: &str, plan: &Plan) -> Command {
     let mut command = Command::new(executable);
-    command.args([MARK, stage, &plan.to_argument()?]);
-    Ok(command)
+    command.args([MARK, stage, plan.options.name.as_str()]);
+    command
 }
 
 /// Runs a stage, and does not return, if this process was started as one. To be called first in `main`, before any
@@ -87,16 +101,14 @@ pub fn reentry() {
         return;
     }
     let stage = args.next().unwrap_or_default();
-    let plan = args.next().unwrap_or_default();
-    let done = serde_json::from_str(&plan).map_err(|error| Error::Internal(format!("damaged plan: {error}"))).and_then(
-        |plan: Plan| match stage.as_str() {
-            "supervise" => supervise::run(&plan),
-            "unshare" => unshare_stage(&plan),
-            "init" => init_stage(&plan),
-            "node" => node::run(&plan),
-            _ => Err(Error::Internal(format!("no stage is called {stage:?}"))),
-        },
-    );
+    let name = args.next().unwrap_or_default();
+    let done = match stage.as_str() {
+        "supervise" => supervise::run(),
+        "unshare" => Plan::of_cluster(&name).and_then(|plan| unshare_stage(&plan)),
+        "init" => Plan::of_cluster(&name).and_then(|plan| init_stage(&plan)),
+        "node" => Plan::of_cluster(&name).and_then(|plan| node::run(&plan)),
+        _ => Err(Error::Internal(format!("no stage is called {stage:?}"))),
+    };
     std::process::exit(match done {
         Ok(()) => 0,
         Err(error) => {
@@ -120,7 +132,7 @@ fn unshare_stage(plan: &Plan) -> Result<()> {
     // Nothing that is mounted from here on may reach the host.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(Error::sys("making mounts private"))?;
-    let child = command(&plan.layout().executable(), "init", plan)?
+    let child = command(&plan.layout().executable(), "init", plan)
         .spawn()
         .map_err(|source| Error::Io { what: "starting init".to_owned(), source })?;
     let init = child.id();
@@ -136,7 +148,7 @@ fn unshare_stage(plan: &Plan) -> Result<()> {
 /// kernel ends every process of the namespaces.
 fn init_stage(plan: &Plan) -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).map_err(Error::sys("prctl"))?;
-    let mut child = command(&plan.layout().executable(), "node", plan)?;
+    let mut child = command(&plan.layout().executable(), "node", plan);
     let node = child
         .stdin(Stdio::null())
         .spawn()

@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{self, Host};
 use crate::error::{Error, Result};
 use crate::forward::{self, Door};
-use crate::layout::Layout;
+use crate::layout::{Layout, write};
 use crate::network::{API_PORT, NODE_ADDRESS};
 use crate::stages::{self, Event, Plan};
 use crate::state::{Lock, Phase, State};
@@ -29,7 +29,7 @@ pub(crate) const ACKNOWLEDGED: u8 = b'!';
 const ENDING: Duration = Duration::from_secs(20);
 
 /// Runs the stage until the cluster is gone.
-pub(crate) fn run(plan: &Plan) -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     // Away from the terminal, whose Ctrl-C is for `up` alone.
     nix::unistd::setsid().map_err(Error::sys("setsid"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -37,7 +37,15 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
         .build()
         .map_err(|source| Error::Io { what: "starting".to_owned(), source })?;
     // One thread only: the children end with the thread that started them.
-    runtime.block_on(supervise(plan))
+    runtime.block_on(async {
+        let mut from_up = BufReader::new(pipe_from_up()?);
+        let mut line = String::new();
+        from_up
+            .read_line(&mut line)
+            .await
+            .map_err(|source| Error::Io { what: "reading the plan".to_owned(), source })?;
+        supervise(&Plan::from_line(&line)?, from_up).await
+    })
 }
 
 /// How a cluster ended.
@@ -48,7 +56,10 @@ enum End {
     Failed(String),
 }
 
-async fn supervise(plan: &Plan) -> Result<()> {
+/// The pipe that `up` holds the other end of.
+type FromUp = BufReader<tokio::net::unix::pipe::Receiver>;
+
+async fn supervise(plan: &Plan, from_up: FromUp) -> Result<()> {
     let layout = plan.layout();
     let listen = |kind| signal(kind).map_err(|source| Error::Io { what: "listening to signals".to_owned(), source });
     let mut signals = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
@@ -62,7 +73,7 @@ async fn supervise(plan: &Plan) -> Result<()> {
 
     let mut cluster = Supervised { layout: layout.clone(), child: None, doors: Vec::new(), state: initial_state(plan) };
     let end = match cluster.prepare(plan) {
-        Ok(()) => cluster.watch(&mut signals).await,
+        Ok(()) => cluster.watch(&mut signals, from_up).await,
         Err(error) => End::Failed(error.to_string()),
     };
     cluster.stop_processes().await;
@@ -115,6 +126,7 @@ impl Supervised {
         }
         self.state.options.api_port = port;
         self.state.write(layout)?;
+        write(&layout.plan(), plan.to_line()?)?;
 
         certificates::generate(layout)?;
         config::write_all(layout, &Host::detect(layout, plan.options.runtime)?)?;
@@ -124,7 +136,7 @@ impl Supervised {
         fs::copy("/proc/self/exe", layout.executable()).map_err(Error::io("copying", &layout.executable()))?;
         let log = layout.logs().join("node.log");
         let log = File::create(&log).map_err(Error::io("creating", &log))?;
-        let mut command = Command::from(stages::command(&layout.executable(), "unshare", plan)?);
+        let mut command = Command::from(stages::command(&layout.executable(), "unshare", plan));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).current_dir("/").kill_on_drop(true);
         let child =
             command.spawn().map_err(|source| Error::Io { what: "starting the namespaces".to_owned(), source })?;
@@ -133,15 +145,11 @@ impl Supervised {
     }
 
     /// Relays what the node reports, until something ends.
-    async fn watch(&mut self, signals: &mut [Signal; 2]) -> End {
+    async fn watch(&mut self, signals: &mut [Signal; 2], mut from_up: FromUp) -> End {
         let Some(output) = self.child.as_mut().and_then(|child| child.stdout.take()) else {
             return End::Failed("the namespaces have no output".to_owned());
         };
         let mut lines = BufReader::new(output).lines();
-        let mut from_up = match pipe_from_up() {
-            Ok(pipe) => pipe,
-            Err(error) => return End::Failed(error.to_string()),
-        };
         let mut acknowledged = false;
         let [terminate, interrupt] = signals;
         loop {

@@ -68,7 +68,7 @@ pub async fn up(options: &Options, progress: &Progress) -> Result<Up> {
 
     let began = Instant::now();
     let plan = Plan { options: options.clone(), programs };
-    let mut supervisor = start_supervisor(&plan)?;
+    let mut supervisor = start_supervisor(&plan).await?;
     follow(&mut supervisor, &layout, &mut interrupt, progress).await?;
     Ok(Up::Started { cluster: Cluster::open(&options.name)?, took: began.elapsed() })
 }
@@ -83,12 +83,16 @@ fn already_up(layout: &Layout) -> Result<Option<Cluster>> {
     }
 }
 
-fn start_supervisor(plan: &Plan) -> Result<Child> {
+async fn start_supervisor(plan: &Plan) -> Result<Child> {
     let executable =
         std::env::current_exe().map_err(|source| Error::Io { what: "finding this program".to_owned(), source })?;
-    let mut command = tokio::process::Command::from(stages::command(&executable, "supervise", plan)?);
+    let mut command = tokio::process::Command::from(stages::command(&executable, "supervise", plan));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
-    command.spawn().map_err(|source| Error::Io { what: "starting the supervisor".to_owned(), source })
+    let io = |source| Error::Io { what: "starting the supervisor".to_owned(), source };
+    let mut child = command.spawn().map_err(io)?;
+    let stdin = child.stdin.as_mut().expect("stdin was piped just above");
+    stdin.write_all(plan.to_line()?.as_bytes()).await.map_err(io)?;
+    Ok(child)
 }
 
 /// Shows what the supervisor reports until the cluster is ready.
