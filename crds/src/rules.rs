@@ -127,7 +127,7 @@ fn volumes() -> Vec<FieldRule> {
         ),
         rule(
             "spec.volumes[].configMap",
-            "has(self.name) && self.name != ''",
+            "self.name != ''",
             "configMap in spec.volumes must name the ConfigMap in its field name",
         ),
         rule(
@@ -174,10 +174,8 @@ fn probes() -> Vec<FieldRule> {
             ));
             rules.push(rule(
                 path,
-                "type(self.port) == int ? self.port >= 1 && self.port <= 65535 : self.port in ['http1', 'h2c']",
-                format!(
-                    "spec.{probe}.{action}.port must be a number from 1 to 65535 or the name of the function's port: http1, or h2c where spec.protocol is H2C"
-                ),
+                "type(self.port) != int || (self.port >= 1 && self.port <= 65535)",
+                format!("spec.{probe}.{action}.port must be from 1 to 65535, or the name of the function's port"),
             ));
             rules.push(rule(
                 "spec",
