@@ -1,3 +1,19 @@
-//! pilotlight-operator
+//! The operator's binary. `operator run` is the controller, of which one replica leads; `operator release` is what the chart
+//! runs before an uninstall.
 
-fn main() {}
+use clap::Parser;
+use pilotlight_operator::cli::{Cli, Command};
+use pilotlight_operator::{release, run};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=warn"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    match cli.command {
+        Command::Run(args) => run::run(args).await,
+        Command::Release(args) => release::release(args).await,
+    }
+}

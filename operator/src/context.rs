@@ -1,0 +1,107 @@
+//! What every reconcile shares: the client, the caches, and what this process remembers of each Function.
+//!
+//! What always holds: nothing here is needed to be right. All of it can be lost by a restart; it only spares writes, events
+//! and questions, and lets the operator restore what somebody deleted.
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+use pilotlight_crds::FunctionStatus;
+use pilotlight_crds::diagnosis::PodEvent;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::autoscaler::{ActivatorView, AutoscalerHandle};
+use crate::build::deployment::Revision;
+use crate::cache::{Caches, Triggers};
+use crate::metrics::Metrics;
+use crate::ports::PortIndex;
+
+/// Shared by all reconciles of a leader.
+pub struct Context {
+    /// Client for all writes.
+    pub client: Client,
+    /// What is known of the cluster.
+    pub caches: Caches,
+    /// Scales; knows the activators.
+    pub autoscaler: AutoscalerHandle,
+    /// The activators.
+    pub activators: ActivatorView,
+    /// Writes Events.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Metrics,
+    /// External domain of Functions, if there is one.
+    pub domain: Option<String>,
+    /// Asks for reconciles of other Functions.
+    pub triggers: Triggers,
+    /// Route ports.
+    pub ports: Mutex<PortIndex>,
+    /// What is remembered of each Function, by uid.
+    memories: Mutex<HashMap<String, Memory>>,
+}
+
+/// What this process remembers of one Function.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The status that was written last; the cache may be behind it.
+    pub status: Option<FunctionStatus>,
+    /// Its revisions as they were made, by number.
+    pub revisions: BTreeMap<u64, Revision>,
+    /// Fingerprint of each Deployment that is known to be as it should, by uid.
+    pub verified: HashMap<String, String>,
+    /// Since when no activator has been ready for it.
+    pub unready_since: Option<Instant>,
+    /// Revision that is held at some replicas, and how many.
+    pub floor: Option<(String, u32)>,
+    /// Since when a ready revision waits for enough pods to take over the traffic.
+    pub promoting: Option<(String, Instant)>,
+    /// Events about pods that do not start, by pod uid, and when they were asked for.
+    pub pod_events: HashMap<String, (Instant, Vec<PodEvent>)>,
+    /// Reconciles that failed in a row.
+    pub failures: u32,
+}
+
+impl Context {
+    /// A context that remembers nothing yet.
+    #[expect(clippy::too_many_arguments, reason = "a list of parts, made once")]
+    pub fn new(
+        client: Client,
+        caches: Caches,
+        autoscaler: AutoscalerHandle,
+        recorder: Recorder,
+        metrics: Metrics,
+        domain: Option<String>,
+        triggers: Triggers,
+        ports: PortIndex,
+    ) -> Self {
+        Self {
+            client,
+            caches,
+            activators: autoscaler.activators(),
+            autoscaler,
+            recorder,
+            metrics,
+            domain,
+            triggers,
+            ports: Mutex::new(ports),
+            memories: Mutex::default(),
+        }
+    }
+
+    /// Reads or changes what is remembered of the Function with this uid.
+    pub fn with_memory<T>(&self, uid: &str, f: impl FnOnce(&mut Memory) -> T) -> T {
+        f(lock(&self.memories).entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets the Functions for whose uid `lives` is false.
+    pub fn forget(&self, lives: impl Fn(&str) -> bool) {
+        lock(&self.memories).retain(|uid, _| lives(uid));
+        lock(&self.ports).retain(lives);
+    }
+}
+
+/// Locks; what a panicked holder left is as good as what it began with, since all of it can be lost.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

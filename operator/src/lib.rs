@@ -1,0 +1,27 @@
+//! Pilotlight's operator: makes every Function's revisions, Service, EndpointSlice and status, and scales it.
+//!
+//! A reconcile is a pipeline with a file each: [`observe`] → [`validate`] → [`build`] (pure) → [`apply`] → [`status`] (pure) →
+//! [`write`]. [`run`] and [`release`] are the two commands of the binary.
+
+pub mod apply;
+pub mod autoscaler;
+pub mod build;
+pub mod cache;
+pub mod cli;
+pub mod context;
+pub mod controller;
+pub mod drift;
+pub mod http;
+pub mod leader;
+pub mod metrics;
+pub mod observe;
+pub mod ports;
+pub mod reconcile;
+pub mod release;
+pub mod revisions;
+pub mod route;
+pub mod run;
+pub mod status;
+pub mod transitions;
+pub mod validate;
+pub mod write;

@@ -1,0 +1,293 @@
+//! One reconcile of one Function: observe → validate → build → apply → status → write.
+//!
+//! What always holds: the spec is never written; what is decided is decided by pure functions over what was observed, so a
+//! reconcile that is repeated changes nothing.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use pilotlight_crds::status::RevisionState;
+use pilotlight_crds::workload::Protocol;
+use pilotlight_crds::{Function, names};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::apply::{self, Applied, ApplyError};
+use crate::build::deployment::Revision;
+use crate::build::hash::revision_hash;
+use crate::build::pod::{port_name, template};
+use crate::build::slice::Address;
+use crate::context::{Context, lock};
+use crate::observe::{Observed, is_ready, observe};
+use crate::ports::{Claimant, PortsExhausted};
+use crate::revisions::{RevisionInput, RevisionPlan, plan};
+use crate::route::{self, Route, RouteInput};
+use crate::status::{self, StatusInput, Traffic, Verdict};
+use crate::validate::{Problem, validate};
+use crate::write::{WriteError, write};
+
+/// A look at everything, in case a change went unnoticed.
+const RESYNC: Duration = Duration::from_secs(600);
+/// The next look while pods start, a route is awaited, or a refusal may be over.
+const WATCHFUL: Duration = Duration::from_secs(2);
+/// How long a revision that failed keeps its pods, for Kubernetes to try again, before it costs nothing any more.
+const FAILED_HOLD: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// Why a reconcile failed. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An object could not be written.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The status could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl Error {
+    /// A CamelCase reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Apply(error) => error.reason(),
+            Self::Write(error) => error.reason(),
+        }
+    }
+}
+
+/// Reconciles `function`.
+pub async fn reconcile(function: Arc<Function>, context: Arc<Context>) -> Result<Action, Error> {
+    // What it owns goes with it; to write now would only bring some of it back.
+    if function.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let started = Instant::now();
+    let result = run(&function, &context).await;
+    context.metrics.reconcile_duration.observe(started.elapsed().as_secs_f64());
+    let uid = function.uid().unwrap_or_default();
+    if result.is_ok() {
+        context.with_memory(&uid, |memory| memory.failures = 0);
+    }
+    result
+}
+
+async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
+    let observed = observe(context, function).await;
+    let problems = validate(function);
+    let port = claim_port(context, function, &observed);
+    let plan = plan_revisions(context, function, &observed, &problems);
+    let now = Timestamp::now();
+    let verdicts = status::judge(&function.name_any(), &plan.wanted, &observed, now);
+    let traffic = decide_traffic(context, function, &observed, &verdicts);
+    let route = decide_route(context, function, &observed, &plan, &traffic, port.as_ref().ok());
+    let desired = apply::Desired { plan: &plan, protocol: protocol(function, &plan, &traffic), port, route };
+    let applied = apply::apply(context, function, &observed, &desired).await?;
+    let input = StatusInput {
+        function,
+        observed: &observed,
+        problems: &problems,
+        applied: &applied,
+        verdicts: &verdicts,
+        traffic: &traffic,
+        domain: context.domain.as_deref(),
+        now,
+    };
+    let status = status::build(&input);
+    write(context, function, &observed.status, &status).await?;
+    hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
+    Ok(next_look(function, &verdicts, &traffic, &applied, context))
+}
+
+fn claim_port(context: &Context, function: &Function, observed: &Observed) -> Result<u16, PortsExhausted> {
+    let wanted = observed.status.route.as_ref().map(|route| route.port);
+    let claimed = lock(&context.ports).claim(&claimant(function), wanted)?;
+    if let Some(evicted) = claimed.evicted {
+        let other = ObjectRef::new(&evicted.name).within(&evicted.namespace);
+        let _ = context.triggers.send(other);
+    }
+    Ok(claimed.port)
+}
+
+/// Who `function` is to the ports.
+pub fn claimant(function: &Function) -> Claimant {
+    Claimant {
+        created: function.creation_timestamp().map(|time| time.0),
+        namespace: function.namespace().unwrap_or_default(),
+        name: function.name_any(),
+        uid: function.uid().unwrap_or_default(),
+    }
+}
+
+fn plan_revisions(context: &Context, function: &Function, observed: &Observed, problems: &[Problem]) -> RevisionPlan {
+    let uid = function.uid().unwrap_or_default();
+    let name = function.name_any();
+    let hash = revision_hash(&function.spec);
+    let remembered = context.with_memory(&uid, |memory| memory.revisions.clone());
+    plan(&RevisionInput {
+        hash: problems.is_empty().then_some(hash.as_str()),
+        build: &|number| Revision {
+            number,
+            hash: hash.clone(),
+            template: template(&name, &names::revision_name(&name, number), &function.spec),
+        },
+        generation: function.metadata.generation,
+        status: &observed.status,
+        deployments: &observed.deployments,
+        remembered: &remembered,
+    })
+}
+
+fn decide_traffic(context: &Context, function: &Function, observed: &Observed, verdicts: &[Verdict]) -> Traffic {
+    let uid = function.uid().unwrap_or_default();
+    let route = observed.status.route.as_ref();
+    let current = route.and_then(|route| route.revision.as_deref());
+    context.with_memory(&uid, |memory| {
+        let since = memory.promoting.as_ref().map(|(_, since)| *since);
+        let waited = since.map_or(Duration::ZERO, |since| since.elapsed());
+        let traffic = Traffic::decide(&function.spec, verdicts, current, waited);
+        memory.promoting = traffic.promotion.as_ref().map(|promotion| {
+            let before = memory.promoting.take();
+            before
+                .filter(|(revision, _)| *revision == promotion.revision)
+                .unwrap_or_else(|| (promotion.revision.clone(), Instant::now()))
+        });
+        traffic
+    })
+}
+
+fn decide_route(
+    context: &Context,
+    function: &Function,
+    observed: &Observed,
+    plan: &RevisionPlan,
+    traffic: &Traffic,
+    port: Option<&u16>,
+) -> Route {
+    let uid = function.uid().unwrap_or_default();
+    let namespace = function.namespace().unwrap_or_default();
+    let port = port.copied().unwrap_or_default();
+    let acknowledged = context.activators.acknowledged(&namespace, &function.name_any(), port);
+    let ready = acknowledged.iter().any(|activator| activator.ready);
+    let unready_for = context.with_memory(&uid, |memory| {
+        if ready {
+            memory.unready_since = None;
+            return Duration::ZERO;
+        }
+        memory.unready_since.get_or_insert_with(Instant::now).elapsed()
+    });
+    let revision = traffic.revision.as_deref().unwrap_or_default();
+    let pods: Vec<Address> = observed.pods_of(revision).filter_map(address).collect();
+    route::decide(&RouteInput {
+        port,
+        pod_port: pod_port(function, plan, revision),
+        acknowledged: &acknowledged,
+        unready_for,
+        pods: &pods,
+    })
+}
+
+fn address(pod: &k8s_openapi::api::core::v1::Pod) -> Option<Address> {
+    let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+    is_ready(pod).then(|| Address {
+        ip,
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        pod: pod.metadata.name.clone(),
+    })
+}
+
+/// The port of the revision's template, which may differ from the newest spec's: its number and its name.
+fn template_port(function: &Function, plan: &RevisionPlan, revision: &str) -> Option<(u16, String)> {
+    let name = function.name_any();
+    let revision = plan.wanted.iter().find(|r| r.name(&name) == revision)?;
+    let spec = revision.template.spec.as_ref()?;
+    let port = spec.containers.first()?.ports.as_ref()?.first()?;
+    Some((u16::try_from(port.container_port).ok()?, port.name.clone()?))
+}
+
+fn pod_port(function: &Function, plan: &RevisionPlan, revision: &str) -> u16 {
+    template_port(function, plan, revision).map_or(function.spec.port, |(port, _)| port)
+}
+
+/// What the revision with traffic speaks.
+fn protocol(function: &Function, plan: &RevisionPlan, traffic: &Traffic) -> Protocol {
+    let revision = traffic.revision.as_deref().unwrap_or_default();
+    match template_port(function, plan, revision) {
+        Some((_, name)) if name == port_name(Protocol::H2C) => Protocol::H2C,
+        Some(_) => Protocol::HTTP1,
+        None => function.spec.protocol,
+    }
+}
+
+/// The revision that must have pods whatever its load, and how many.
+fn floor(
+    function: &Function,
+    observed: &Observed,
+    verdicts: &[Verdict],
+    traffic: &Traffic,
+    applied: &Applied,
+    now: Timestamp,
+) -> Option<(String, u32)> {
+    if let Some(promotion) = &traffic.promotion {
+        return Some((promotion.revision.clone(), promotion.replicas));
+    }
+    let latest = verdicts.first()?;
+    let initial = function.spec.scaling.initial_replicas;
+    let proving = match latest.state {
+        RevisionState::Pending => true,
+        RevisionState::Failed => status::failing_since(&observed.status, &latest.name)
+            .is_some_and(|since| now.duration_since(since) < FAILED_HOLD),
+        RevisionState::Ready => false,
+    };
+    if initial > 0 && proving && applied.workload.is_ok() {
+        return Some((latest.name.clone(), initial));
+    }
+    match (&applied.route, &traffic.revision) {
+        (Route::Pods(_), Some(revision)) => Some((revision.clone(), 1)),
+        _ => None,
+    }
+}
+
+fn hold_floor(
+    context: &Context,
+    function: &Function,
+    observed: &Observed,
+    verdicts: &[Verdict],
+    traffic: &Traffic,
+    applied: &Applied,
+    now: Timestamp,
+) {
+    let uid = function.uid().unwrap_or_default();
+    let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
+    let wanted = floor(function, observed, verdicts, traffic, applied, now);
+    let held = context.with_memory(&uid, |memory| std::mem::replace(&mut memory.floor, wanted.clone()));
+    let handle = &context.autoscaler;
+    if let Some((revision, _)) = held
+        && wanted.as_ref().is_none_or(|(wanted, _)| *wanted != revision)
+    {
+        handle.clear_initial(&namespace, &name, &revision);
+    }
+    if let Some((revision, replicas)) = wanted {
+        handle.set_initial(&namespace, &name, &revision, replicas);
+    }
+}
+
+fn next_look(
+    function: &Function,
+    verdicts: &[Verdict],
+    traffic: &Traffic,
+    applied: &Applied,
+    context: &Context,
+) -> Action {
+    let uid = function.uid().unwrap_or_default();
+    let starting = verdicts.iter().any(|v| v.evidence.replicas > v.evidence.ready || v.evidence.diagnosis.is_some());
+    let refused = applied.workload.is_err() || applied.service.is_err() || applied.port.is_err();
+    let waiting = !matches!(applied.route, Route::Activators(_)) || traffic.promotion.is_some();
+    let floored = context.with_memory(&uid, |memory| memory.floor.is_some());
+    if refused {
+        Action::requeue(WATCHFUL * 5)
+    } else if starting || waiting || floored {
+        Action::requeue(WATCHFUL)
+    } else {
+        Action::requeue(RESYNC)
+    }
+}

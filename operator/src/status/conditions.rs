@@ -1,0 +1,218 @@
+//! The conditions of a Function. Pure.
+//!
+//! What always holds: `Ready` is false or unknown exactly when the workload or the route is, and says why in the same
+//! words; `Stalled` and `Reconciling` are never there together.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use pilotlight_crds::FunctionStatus;
+use pilotlight_crds::condition::{self, Desired};
+use pilotlight_crds::status::{RevisionState, Rung};
+
+use super::{StatusInput, Verdict};
+use crate::route::Route;
+
+/// Reason of `Ready=False` and `Stalled=True`: the spec contradicts itself.
+pub const INVALID_SPEC: &str = "InvalidSpec";
+/// Reason of `Active=Unknown`: pods are on their way.
+pub const STARTING: &str = "Starting";
+/// Reason of `Reconciling=True` while a revision that proved itself gets pods enough to take over the traffic.
+pub const PROMOTING: &str = "PromotingRevision";
+
+/// A condition before it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Say {
+    status: Option<bool>,
+    reason: String,
+    message: String,
+    /// Whether it takes a change from outside to get on.
+    stalled: bool,
+}
+
+impl Say {
+    fn new(status: Option<bool>, reason: &str, message: impl Into<String>) -> Self {
+        Self { status, reason: reason.to_owned(), message: message.into(), stalled: false }
+    }
+
+    fn stalled(mut self) -> Self {
+        self.stalled = true;
+        self
+    }
+
+    /// The same as before.
+    fn again(before: &Condition) -> Self {
+        let status = match before.status.as_str() {
+            "True" => Some(true),
+            "False" => Some(false),
+            _ => None,
+        };
+        Self::new(status, &before.reason, &before.message)
+    }
+}
+
+/// Sets all conditions.
+pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now: &Time) {
+    let workload = workload(input);
+    let route = route(input);
+    let ready = ready(&workload, &route, input);
+    let active = active(status);
+    let stalled = [&workload, &route].into_iter().find(|say| say.stalled);
+    let stalled = stalled.map(|say| Say { status: Some(true), ..say.clone() });
+    let reconciling = if stalled.is_some() { None } else { reconciling(&workload, &route, input) };
+    let generation = input.function.metadata.generation;
+    let all = [
+        (condition::READY, Some(ready)),
+        (condition::WORKLOAD_READY, Some(workload)),
+        (condition::ROUTE_READY, Some(route)),
+        (condition::ACTIVE, Some(active)),
+        (condition::RECONCILING, reconciling),
+        (condition::STALLED, stalled),
+    ];
+    for (type_, say) in all {
+        match say {
+            None => {
+                condition::clear(&mut status.conditions, type_);
+            }
+            Some(say) => {
+                let desired = Desired { type_, status: say.status, reason: &say.reason, message: &say.message };
+                condition::set(&mut status.conditions, &desired, generation, now);
+            }
+        }
+    }
+}
+
+fn workload(input: &StatusInput<'_>) -> Say {
+    if !input.problems.is_empty() {
+        let problems: Vec<_> = input.problems.iter().map(ToString::to_string).collect();
+        return Say::new(Some(false), INVALID_SPEC, problems.join("; ")).stalled();
+    }
+    if let Err(refusal) = &input.applied.workload {
+        return Say::new(Some(false), refusal.reason, &refusal.message).stalled();
+    }
+    let Some(latest) = input.verdicts.first() else {
+        return Say::new(None, condition::REVISION_STARTING, "No revision exists yet");
+    };
+    if latest.evidence.ready > 0 {
+        return proven(latest);
+    }
+    if let Some(diagnosis) = &latest.evidence.diagnosis {
+        let say = Say::new(Some(false), diagnosis.reason.as_str(), &diagnosis.message);
+        return if latest.state == RevisionState::Failed { say.stalled() } else { say };
+    }
+    without_evidence(latest, input)
+}
+
+fn proven(latest: &Verdict) -> Say {
+    Say::new(Some(true), condition::REVISION_READY, format!("Revision {} has proved that it starts", latest.name))
+}
+
+/// No pod of the newest revision is ready and none shows a problem: what was said of it before still holds.
+fn without_evidence(latest: &Verdict, input: &StatusInput<'_>) -> Say {
+    let status = &input.observed.status;
+    let same = status.latest_created_revision.as_deref() == Some(latest.name.as_str());
+    let before = condition::get(&status.conditions, condition::WORKLOAD_READY)
+        .filter(|before| same && before.status == "False" && !about_the_spec(before));
+    match (before, latest.state) {
+        (Some(before), RevisionState::Failed) => Say::again(before).stalled(),
+        (Some(before), _) => Say::again(before),
+        (None, RevisionState::Ready) => proven(latest),
+        (None, RevisionState::Failed) => {
+            let reason = latest.reason.as_deref().unwrap_or("Failed");
+            let message = format!("Revision {} did not start", latest.name);
+            Say::new(Some(false), reason, message).stalled()
+        }
+        (None, RevisionState::Pending) if input.function.spec.scaling.initial_replicas == 0 => Say::new(
+            Some(true),
+            condition::NOT_TRIED,
+            format!("Revision {} starts at its first request, because spec.scaling.initialReplicas is 0", latest.name),
+        ),
+        (None, RevisionState::Pending) => Say::new(
+            None,
+            condition::REVISION_STARTING,
+            format!("The first pod of revision {} is starting", latest.name),
+        ),
+    }
+}
+
+/// Whether a condition spoke of the spec or the API server's refusal, not of pods: such a word ends when its cause does.
+fn about_the_spec(before: &Condition) -> bool {
+    [INVALID_SPEC, condition::REVISION_REFUSED, condition::NAME_TAKEN].contains(&before.reason.as_str())
+}
+
+fn route(input: &StatusInput<'_>) -> Say {
+    if let Err(refusal) = &input.applied.port {
+        return Say::new(Some(false), refusal.reason, &refusal.message).stalled();
+    }
+    if let Err(refusal) = &input.applied.service {
+        return Say::new(Some(false), refusal.reason, &refusal.message).stalled();
+    }
+    match &input.applied.route {
+        Route::Activators(target) => Say::new(
+            Some(true),
+            condition::ROUTED,
+            format!("The Service leads to the activators, on port {}", target.port),
+        ),
+        Route::Pods(_) => Say::new(
+            Some(true),
+            condition::FAILED_OPEN,
+            "No activator takes requests; the Service leads to the pods themselves and at least one is kept",
+        ),
+        Route::Keep => {
+            let before = condition::get(&input.observed.status.conditions, condition::ROUTE_READY);
+            match before.filter(|_| input.observed.slice.is_some()) {
+                Some(before) if before.status == "True" => Say::again(before),
+                _ => Say::new(Some(false), condition::NO_ACTIVATOR, "No activator has taken the route yet"),
+            }
+        }
+    }
+}
+
+fn ready(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Say {
+    if workload.status == Some(false) {
+        let older = input.traffic.revision.as_deref().filter(|traffic| {
+            let latest = input.verdicts.first().map(|v| v.name.as_str());
+            let proven = input.verdicts.iter().any(|v| v.name == *traffic && v.state == RevisionState::Ready);
+            proven && latest != Some(*traffic)
+        });
+        let message = match older {
+            Some(older) => format!("{} (revision {older} still answers)", workload.message),
+            None => workload.message.clone(),
+        };
+        return Say { message, ..workload.clone() };
+    }
+    if route.status != Some(true) {
+        return route.clone();
+    }
+    if workload.status.is_none() {
+        return workload.clone();
+    }
+    Say::new(Some(true), condition::AVAILABLE, "The Function answers requests")
+}
+
+fn active(status: &FunctionStatus) -> Say {
+    if status.ready_replicas > 0 {
+        return Say::new(Some(true), condition::RUNNING, "Pods are ready");
+    }
+    match status.rung {
+        Some(Rung::Zero) => Say::new(Some(false), condition::SCALED_TO_ZERO, "No pods; the next request starts one"),
+        _ => Say::new(None, STARTING, "Pods are starting"),
+    }
+}
+
+fn reconciling(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Option<Say> {
+    let busy = |reason: &str, message: String| Some(Say::new(Some(true), reason, message));
+    if workload.status != Some(true) {
+        let latest_proved = input.verdicts.first().is_some_and(|v| v.state == RevisionState::Ready);
+        // A revision that once started and now does not is no work in progress.
+        return if latest_proved { None } else { busy(&workload.reason, workload.message.clone()) };
+    }
+    if route.status != Some(true) {
+        return busy(&route.reason, route.message.clone());
+    }
+    input.traffic.promotion.as_ref().and_then(|promotion| {
+        let message = format!(
+            "Revision {} takes over the traffic once {} of its pods are ready",
+            promotion.revision, promotion.replicas
+        );
+        busy(PROMOTING, message)
+    })
+}

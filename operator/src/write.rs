@@ -1,0 +1,109 @@
+//! Writes the status where it changed, and tells what changed as Events.
+//!
+//! What always holds: an Event is told after the status that it is about was written; one that cannot be told is logged and
+//! stops nothing.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource, ResourceExt};
+use pilotlight_crds::{Function, FunctionStatus, names};
+use serde_json::json;
+
+use crate::autoscaler::ScalingEvent;
+use crate::context::Context;
+use crate::transitions::{Transition, cut, transitions};
+
+/// The status could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the status: {0}")]
+pub struct WriteError(#[source] Box<kube::Error>);
+
+impl WriteError {
+    /// A CamelCase reason.
+    pub fn reason(&self) -> &'static str {
+        match self.0.as_ref() {
+            kube::Error::Api(_) => "StatusRefused",
+            _ => "ApiServerUnreachable",
+        }
+    }
+}
+
+/// Writes `status` if it is not what the API server has, and tells how it differs from `before`.
+pub async fn write(
+    context: &Context,
+    function: &Function,
+    before: &FunctionStatus,
+    status: &FunctionStatus,
+) -> Result<(), WriteError> {
+    let uid = function.uid().unwrap_or_default();
+    if function.status.as_ref() != Some(status) {
+        let api: Api<Function> = Api::namespaced(context.client.clone(), &function.namespace().unwrap_or_default());
+        // The uid keeps a Function that was deleted and made again from getting its predecessor's status.
+        let patch = Patch::Apply(json!({
+            "apiVersion": Function::api_version(&()),
+            "kind": Function::kind(&()),
+            "metadata": {"name": function.name_any(), "uid": uid},
+            "status": status,
+        }));
+        let force = PatchParams::apply(names::MANAGER_OPERATOR).force();
+        match api.patch_status(&function.name_any(), &force, &patch).await {
+            Ok(_) => context.metrics.wrote("Function", "status"),
+            // It was deleted meanwhile.
+            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(()),
+            Err(error) => return Err(WriteError(Box::new(error))),
+        }
+    }
+    context.with_memory(&uid, |memory| memory.status = Some(status.clone()));
+    for transition in transitions(before, status) {
+        log(function, &transition);
+        publish(&context.recorder, function, &transition).await;
+    }
+    Ok(())
+}
+
+fn log(function: &Function, transition: &Transition) {
+    tracing::info!(
+        function = function.name_any(),
+        namespace = function.namespace().unwrap_or_default(),
+        reason = transition.reason,
+        note = transition.note,
+        "the Function's state changed"
+    );
+}
+
+async fn publish(recorder: &Recorder, function: &Function, transition: &Transition) {
+    let event = Event {
+        type_: transition.type_,
+        reason: transition.reason.clone(),
+        note: Some(cut(&transition.note)),
+        action: transition.action.to_owned(),
+        secondary: transition.deployment.as_ref().map(|name| ObjectReference {
+            api_version: Some("apps/v1".to_owned()),
+            kind: Some("Deployment".to_owned()),
+            name: Some(name.clone()),
+            namespace: function.namespace(),
+            ..ObjectReference::default()
+        }),
+    };
+    if let Err(error) = recorder.publish(&event, &function.object_ref(&())).await {
+        tracing::warn!(
+            function = function.name_any(),
+            namespace = function.namespace().unwrap_or_default(),
+            %error,
+            "cannot write an event"
+        );
+    }
+}
+
+/// Tells what the autoscaler did.
+pub async fn publish_scaling(recorder: &Recorder, function: &Function, scaling: &ScalingEvent) {
+    let transition = Transition {
+        type_: if scaling.kind.is_warning() { EventType::Warning } else { EventType::Normal },
+        reason: scaling.kind.reason().to_owned(),
+        note: scaling.message.clone(),
+        action: "Scale",
+        deployment: None,
+    };
+    publish(recorder, function, &transition).await;
+}
