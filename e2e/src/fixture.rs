@@ -13,7 +13,13 @@ use serde_json::{Value, json};
 
 use crate::wait::until;
 
-/// Image of the example that most tests use.
+/// The image of an example, of the registry that the cluster has it from: `PILOTLIGHT_E2E_REGISTRY`, or `pilotlight.dev`.
+pub fn image(example: &str) -> String {
+    let registry = std::env::var("PILOTLIGHT_E2E_REGISTRY");
+    format!("{}/example-{example}:dev", registry.as_deref().unwrap_or("pilotlight.dev"))
+}
+
+/// Image of the example that most tests use, where the registry is not another.
 pub const HELLO: &str = "pilotlight.dev/example-hello-go:dev";
 
 /// How long a test waits for what should take seconds.
@@ -34,12 +40,12 @@ impl Functions {
         Self { client: client.clone(), namespace: namespace.to_owned(), api }
     }
 
-    /// Creates a Function whose spec is [`HELLO`]'s with `changes` merged in.
+    /// Creates a Function whose spec is the example `hello-go`'s with `changes` merged in.
     ///
     /// # Errors
     /// When the API server refuses.
     pub async fn create(&self, name: &str, changes: Value) -> Result<Function> {
-        let mut spec = json!({"image": HELLO, "imagePullPolicy": "IfNotPresent"});
+        let mut spec = json!({"image": image("hello-go"), "imagePullPolicy": "IfNotPresent"});
         merge(&mut spec, changes);
         let function = Function::new(name, serde_json::from_value::<FunctionSpec>(spec)?);
         Ok(self.api.create(&PostParams::default(), &function).await?)

@@ -32,10 +32,7 @@ fn documents() -> Result<Vec<PathBuf>> {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn every_example_answers_as_written_and_goes_to_zero() -> Result<()> {
     let documents = documents()?;
-    ensure!(
-        documents.len() >= 8,
-        "examples are missing: only {documents:?}"
-    );
+    ensure!(documents.len() >= 8, "examples are missing: only {documents:?}");
     let stage = Stage::set("examples").await?;
     let told = join_all(documents.iter().map(|document| example(&stage, document))).await;
     for (document, told) in documents.iter().zip(told) {
@@ -64,11 +61,7 @@ async fn example(stage: &Stage, document: &std::path::Path) -> Result<()> {
         }
         _ => {
             let answer = stage.ok(&name, "/").await?;
-            ensure!(
-                answer.text().contains(&format!("({name}-1)")),
-                "{}",
-                answer.text()
-            );
+            ensure!(answer.text().contains(&format!("({name}-1)")), "{}", answer.text());
         }
     }
 

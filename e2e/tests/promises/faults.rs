@@ -8,7 +8,7 @@ use futures::join;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::PostParams;
 use pilotlight_crds::condition::{READY, ROUTE_READY, WORKLOAD_READY};
-use pilotlight_e2e::fixture::{HELLO, PATIENCE};
+use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::http::Answer;
 use pilotlight_e2e::stage::{Stage, condition_by};
 use pilotlight_e2e::wait::until;
@@ -46,34 +46,21 @@ async fn is_diagnosed_and_healed(stage: Stage, mistake: Mistake) -> Result<()> {
 
     let (early, condition) = join!(
         early_caller(&stage, name),
-        condition_by(
-            &stage,
-            name,
-            (WORKLOAD_READY, "False"),
-            (applied, DIAGNOSIS),
-            |c| { c.reason == mistake.reason && c.message.contains(mistake.cause) },
-        )
+        condition_by(&stage, name, (WORKLOAD_READY, "False"), (applied, DIAGNOSIS), |c| {
+            c.reason == mistake.reason && c.message.contains(mistake.cause)
+        },)
     );
     condition?;
     refused_in_time(&early?)?;
 
     let ready = stage.functions.condition(name, READY, "False").await?;
     let ready = pilotlight_e2e::stage::condition(&ready, READY).map(|c| c.reason.as_str());
-    assert_eq!(
-        ready,
-        Some(mistake.reason),
-        "Ready must tell the same as WorkloadReady"
-    );
+    assert_eq!(ready, Some(mistake.reason), "Ready must tell the same as WorkloadReady");
     warned(&stage, &mistake).await?;
 
     let late = stage.get(name, "/").await?;
     refused_in_time(&late)?;
-    assert_eq!(
-        late.header("pilotlight-reason"),
-        mistake.reason,
-        "{}",
-        late.text()
-    );
+    assert_eq!(late.header("pilotlight-reason"), mistake.reason, "{}", late.text());
     ensure!(
         late.text().contains(mistake.cause),
         "the answer does not name the cause {:?}: {}",
@@ -83,10 +70,7 @@ async fn is_diagnosed_and_healed(stage: Stage, mistake: Mistake) -> Result<()> {
 
     stage.functions.patch(name, mistake.correction).await?;
     stage.answers(name).await?;
-    stage
-        .functions
-        .condition(name, WORKLOAD_READY, "True")
-        .await?;
+    stage.functions.condition(name, WORKLOAD_READY, "True").await?;
     stage.functions.ready(name).await?;
     stage.strike().await
 }
@@ -98,17 +82,8 @@ async fn early_caller(stage: &Stage, name: &str) -> Result<Answer> {
 }
 
 fn refused_in_time(answer: &Answer) -> Result<()> {
-    ensure!(
-        matches!(answer.status.as_u16(), 503 | 504),
-        "answered {}: {}",
-        answer.status,
-        answer.text()
-    );
-    ensure!(
-        !answer.header("pilotlight-reason").is_empty(),
-        "no pilotlight-reason: {}",
-        answer.text()
-    );
+    ensure!(matches!(answer.status.as_u16(), 503 | 504), "answered {}: {}", answer.status, answer.text());
+    ensure!(!answer.header("pilotlight-reason").is_empty(), "no pilotlight-reason: {}", answer.text());
     ensure!(
         answer.took < COLD_START + SLACK,
         "answered only after {:?}, coldStart.timeoutSeconds is {COLD_START:?}",
@@ -119,18 +94,12 @@ fn refused_in_time(answer: &Answer) -> Result<()> {
 
 /// Waits for a Warning about the Function that names the cause.
 async fn warned(stage: &Stage, mistake: &Mistake) -> Result<()> {
-    let what = format!(
-        "a Warning event about {} that names {:?}",
-        mistake.name, mistake.cause
-    );
+    let what = format!("a Warning event about {} that names {:?}", mistake.name, mistake.cause);
     let events = || stage.events("Function", mistake.name);
     until(&what, PATIENCE, events, |events| {
         events.iter().any(|event| {
             event.type_.as_deref() == Some("Warning")
-                && event
-                    .message
-                    .as_deref()
-                    .is_some_and(|message| message.contains(mistake.cause))
+                && event.message.as_deref().is_some_and(|message| message.contains(mistake.cause))
         })
     })
     .await?;
@@ -146,7 +115,7 @@ async fn an_image_that_cannot_be_pulled() -> Result<()> {
         spec: json!({"image": "127.0.0.1:9/no/such/image:v1"}),
         reason: "ImagePullFailed",
         cause: "127.0.0.1:9/no/such/image:v1",
-        correction: json!({"image": HELLO}),
+        correction: json!({"image": image("hello-go")}),
     };
     is_diagnosed_and_healed(Stage::set("fault-image").await?, mistake).await
 }
@@ -159,7 +128,7 @@ async fn an_image_that_the_node_must_have_and_has_not() -> Result<()> {
         spec: json!({"image": "pilotlight.dev/no-such-image:v1", "imagePullPolicy": "Never"}),
         reason: "ImagePullFailed",
         cause: "pilotlight.dev/no-such-image:v1",
-        correction: json!({"image": HELLO}),
+        correction: json!({"image": image("hello-go")}),
     };
     is_diagnosed_and_healed(Stage::set("fault-never").await?, mistake).await
 }
@@ -170,7 +139,7 @@ async fn a_crash_at_start() -> Result<()> {
     let mistake = Mistake {
         name: "crash",
         spec: json!({
-            "image": "pilotlight.dev/example-slow-start:dev",
+            "image": image("slow-start"),
             "env": [{"name": "START_DURATION", "value": "soon"}],
         }),
         reason: "ContainerCrashed",

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use pilotlight_crds::Function;
 use pilotlight_crds::names::LABEL_FUNCTION;
-use pilotlight_e2e::fixture::{HELLO, PATIENCE};
+use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::tools::kubectl;
 use pilotlight_e2e::wait::until;
@@ -16,10 +16,7 @@ use serde_json::json;
 
 /// Columns of a table as kubectl prints it: two spaces or more between them.
 fn columns(line: &str) -> Vec<&str> {
-    line.split("  ")
-        .map(str::trim)
-        .filter(|c| !c.is_empty())
-        .collect()
+    line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect()
 }
 
 #[tokio::test]
@@ -31,10 +28,7 @@ async fn one_line_of_get_tells_the_story() -> Result<()> {
     let broken = json!({"image": "127.0.0.1:9/no/such/image:v1"});
     stage.functions.create("broken", broken).await?;
     stage.functions.at_zero("hello").await?;
-    stage
-        .functions
-        .condition("broken", "Ready", "False")
-        .await?;
+    stage.functions.condition("broken", "Ready", "False").await?;
 
     let printed = stage.kubectl_ok(&["get", "functions"]).await?;
     let mut lines = printed.lines();
@@ -42,10 +36,7 @@ async fn one_line_of_get_tells_the_story() -> Result<()> {
     let expected = ["NAME", "URL", "READY", "REASON", "RUNG", "REPLICAS", "AGE"];
     assert_eq!(head, expected, "{printed}");
     let broken = columns(lines.next().context("no line for broken")?);
-    ensure!(
-        broken[0] == "broken" && broken.contains(&"False") && broken.contains(&"ImagePullFailed"),
-        "{printed}"
-    );
+    ensure!(broken[0] == "broken" && broken.contains(&"False") && broken.contains(&"ImagePullFailed"), "{printed}");
     let hello = columns(lines.next().context("no line for hello")?);
     assert_eq!(hello.len(), expected.len(), "an empty cell in: {printed}");
     let url = format!("http://hello.{}", stage.namespace);
@@ -60,13 +51,11 @@ async fn one_line_of_get_tells_the_story() -> Result<()> {
 
     // Both short names, and the whole one.
     for name in ["fn", "plfn", "function", "functions.pilotlight.dev"] {
-        let printed = stage
-            .kubectl_ok(&["get", name, "hello", "-o", "name"])
-            .await?;
+        let printed = stage.kubectl_ok(&["get", name, "hello", "-o", "name"]).await?;
         assert_eq!(printed.trim(), "function.pilotlight.dev/hello");
     }
     let wide = stage.kubectl_ok(&["get", "fn", "-o", "wide"]).await?;
-    ensure!(wide.contains("IMAGE") && wide.contains(HELLO), "{wide}");
+    ensure!(wide.contains("IMAGE") && wide.contains(&image("hello-go")), "{wide}");
     let all = stage.kubectl_ok(&["get", "all"]).await?;
     ensure!(all.contains("function.pilotlight.dev/hello"), "{all}");
     stage.strike().await
@@ -77,31 +66,22 @@ async fn one_line_of_get_tells_the_story() -> Result<()> {
 async fn wait_and_describe_tell_conditions_and_events() -> Result<()> {
     let stage = Stage::set("kubectl-wait").await?;
     let document = format!(
-        "apiVersion: pilotlight.dev/v1alpha1\nkind: Function\nmetadata:\n  name: hello\nspec:\n  image: {HELLO}\n  \
-         scaling:\n    idleSeconds: 5\n"
+        "apiVersion: pilotlight.dev/v1alpha1\nkind: Function\nmetadata:\n  name: hello\nspec:\n  image: {}\n  \
+         scaling:\n    idleSeconds: 5\n",
+        image("hello-go")
     );
     stage.apply(&document).await?.success()?;
     let ready = ["wait", "--for=condition=Ready", "--timeout=60s", "fn/hello"];
     stage.kubectl_ok(&ready).await?;
-    let idle = [
-        "wait",
-        "--for=condition=Active=False",
-        "--timeout=60s",
-        "fn/hello",
-    ];
+    let idle = ["wait", "--for=condition=Active=False", "--timeout=60s", "fn/hello"];
     stage.kubectl_ok(&idle).await?;
 
     let described = stage.kubectl_ok(&["describe", "function", "hello"]).await?;
     for word in ["Conditions:", "ScaledToZero", "WorkloadReady", "RouteReady"] {
         ensure!(described.contains(word), "no {word} in:\n{described}");
     }
-    let (_, events) = described
-        .rsplit_once("Events:")
-        .context("describe shows no events")?;
-    ensure!(
-        events.contains("Normal"),
-        "describe shows no events:\n{described}"
-    );
+    let (_, events) = described.rsplit_once("Events:").context("describe shows no events")?;
+    ensure!(events.contains("Normal"), "describe shows no events:\n{described}");
     // Applied again, it is the same Function: nothing changes.
     let again = stage.apply(&document).await?.success()?;
     ensure!(again.contains("unchanged"), "{again}");
@@ -111,16 +91,9 @@ async fn wait_and_describe_tell_conditions_and_events() -> Result<()> {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn explain_has_words_for_every_field() -> Result<()> {
-    let printed = kubectl(&["explain", "function.spec.scaling.idleSeconds"])
-        .await?
-        .success()?;
-    ensure!(
-        printed.contains("Seconds without a request until"),
-        "{printed}"
-    );
-    let printed = kubectl(&["explain", "function.spec", "--recursive"])
-        .await?
-        .success()?;
+    let printed = kubectl(&["explain", "function.spec.scaling.idleSeconds"]).await?.success()?;
+    ensure!(printed.contains("Seconds without a request until"), "{printed}");
+    let printed = kubectl(&["explain", "function.spec", "--recursive"]).await?.success()?;
     let fields = [
         "image",
         "env",
@@ -138,10 +111,7 @@ async fn explain_has_words_for_every_field() -> Result<()> {
     }
     for field in ["function", "function.spec", "function.status.conditions"] {
         let printed = kubectl(&["explain", field]).await?.success()?;
-        ensure!(
-            !printed.contains("<empty>"),
-            "no words for {field}:\n{printed}"
-        );
+        ensure!(!printed.contains("<empty>"), "no words for {field}:\n{printed}");
     }
     Ok(())
 }
@@ -154,35 +124,22 @@ async fn scale_sets_the_floor() -> Result<()> {
     stage.functions.create("hello", spec).await?;
     stage.functions.at_zero("hello").await?;
 
-    stage
-        .kubectl_ok(&["scale", "function/hello", "--replicas=2"])
-        .await?;
+    stage.kubectl_ok(&["scale", "function/hello", "--replicas=2"]).await?;
     let hello = || stage.functions.get("hello");
-    let scaled = until("two ready pods", PATIENCE, hello, |hello| {
-        hello.status.as_ref().is_some_and(|s| s.ready_replicas == 2)
-    })
-    .await?;
+    let scaled =
+        until("two ready pods", PATIENCE, hello, |hello| hello.status.as_ref().is_some_and(|s| s.ready_replicas == 2))
+            .await?;
     assert_eq!(scaled.spec.scaling.min_replicas, 2);
-    let printed = stage
-        .kubectl_ok(&["get", "function/hello", "--subresource=scale", "-o", "json"])
-        .await?;
+    let printed = stage.kubectl_ok(&["get", "function/hello", "--subresource=scale", "-o", "json"]).await?;
     let scale: serde_json::Value = serde_json::from_str(&printed)?;
     assert_eq!(scale["spec"]["replicas"], 2);
     assert_eq!(scale["status"]["replicas"], 2);
     let selector = scale["status"]["selector"].as_str().unwrap_or_default();
     let selected = stage.api::<Pod>();
-    let selected = selected
-        .list(&ListParams::default().labels(selector))
-        .await?;
-    assert_eq!(
-        selected.items.len(),
-        2,
-        "the scale's selector {selector:?} selects the pods"
-    );
+    let selected = selected.list(&ListParams::default().labels(selector)).await?;
+    assert_eq!(selected.items.len(), 2, "the scale's selector {selector:?} selects the pods");
 
-    stage
-        .kubectl_ok(&["scale", "function/hello", "--replicas=0"])
-        .await?;
+    stage.kubectl_ok(&["scale", "function/hello", "--replicas=0"]).await?;
     stage.functions.at_zero("hello").await?;
     stage.ok("hello", "/").await?;
     stage.strike().await
@@ -199,9 +156,7 @@ async fn delete_removes_everything_and_nothing_hangs() -> Result<()> {
     let hello = stage.functions.get("hello").await?;
     ensure!(hello.finalizers().is_empty(), "a finalizer can hang");
 
-    stage
-        .kubectl_ok(&["delete", "function", "hello", "--timeout=30s"])
-        .await?;
+    stage.kubectl_ok(&["delete", "function", "hello", "--timeout=30s"]).await?;
     stage.gone::<Function>("hello").await?;
     stage.gone::<Service>("hello").await?;
     stage.gone::<EndpointSlice>("hello-pilotlight").await?;

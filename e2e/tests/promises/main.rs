@@ -12,5 +12,6 @@ mod ownership;
 mod protocols;
 mod revisions;
 mod scaling;
+mod schema;
 mod security;
 mod wake;

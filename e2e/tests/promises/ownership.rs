@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use pilotlight_crds::condition::ROUTE_READY;
-use pilotlight_e2e::fixture::{HELLO, PATIENCE};
+use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::history::History;
 use pilotlight_e2e::stage::{Stage, condition};
 use pilotlight_e2e::wait::until;
@@ -32,9 +32,7 @@ where
     let again = stage.again::<K>(name, &uid).await?;
     let owners = again.owner_references();
     ensure!(
-        owners
-            .iter()
-            .any(|o| o.kind == "Function" && o.name == "hello" && o.controller == Some(true)),
+        owners.iter().any(|o| o.kind == "Function" && o.name == "hello" && o.controller == Some(true)),
         "made again without its owner: {owners:?}"
     );
     stage.answers("hello").await?;
@@ -70,33 +68,24 @@ async fn a_bent_template_is_repaired_and_a_foreign_annotation_stays() -> Result<
     let bent = json!({
         "metadata": {"annotations": {"example.com/note": "mine"}},
         "spec": {"template": {"spec": {"containers": [
-            {"name": "function", "image": "pilotlight.dev/example-hello-rust:dev"},
+            {"name": "function", "image": image("hello-rust")},
         ]}}},
     });
-    let bent = deployments
-        .patch("hello-1", &PatchParams::default(), &Patch::Strategic(bent))
-        .await?;
+    let bent = deployments.patch("hello-1", &PatchParams::default(), &Patch::Strategic(bent)).await?;
     let generation = bent.metadata.generation;
-    let image = |deployment: &Deployment| {
+    let runs = |deployment: &Deployment| {
         let spec = deployment.spec.as_ref()?.template.spec.as_ref()?;
         spec.containers.first()?.image.clone()
     };
     let now = || async { Ok(deployments.get("hello-1").await?) };
     let repaired = until("the template to be repaired", PATIENCE, now, |now| {
-        now.metadata.generation > generation && image(now).as_deref() == Some(HELLO)
+        now.metadata.generation > generation && runs(now).as_deref() == Some(image("hello-go").as_str())
     })
     .await?;
     let note = repaired.annotations().get("example.com/note");
-    assert_eq!(
-        note.map(String::as_str),
-        Some("mine"),
-        "what others set is theirs"
-    );
+    assert_eq!(note.map(String::as_str), Some("mine"), "what others set is theirs");
     let go = || async { Ok(stage.ok("hello", "/").await?.text()) };
-    until("the repaired pods to answer", PATIENCE, go, |text| {
-        text == "Hello from Go! (hello-1)\n"
-    })
-    .await?;
+    until("the repaired pods to answer", PATIENCE, go, |text| text == "Hello from Go! (hello-1)\n").await?;
     stage.strike().await
 }
 
@@ -109,9 +98,7 @@ async fn replicas_set_by_hand_are_not_fought_over() -> Result<()> {
     stage.functions.at_zero("hello").await?;
 
     let history = History::begin(&stage.reach.client, &stage.namespace, "hello").await?;
-    stage
-        .kubectl_ok(&["scale", "deployment/hello-1", "--replicas=2"])
-        .await?;
+    stage.kubectl_ok(&["scale", "deployment/hello-1", "--replicas=2"]).await?;
     // Nobody reverts it at once; the autoscaler decides by load, and there is none: back to zero, with at most one step between.
     let replicas = || async { Ok(history.replicas("hello-1")) };
     let replicas = until("the step back to zero", PATIENCE, replicas, |replicas| {
@@ -121,10 +108,7 @@ async fn replicas_set_by_hand_are_not_fought_over() -> Result<()> {
     stage.functions.at_zero("hello").await?;
     let after = history.replicas("hello-1");
     assert_eq!(after, replicas, "nobody writes once it stands at zero");
-    ensure!(
-        replicas.starts_with(&[0, 2]) && replicas.len() <= 4,
-        "a fight over replicas: {replicas:?}"
-    );
+    ensure!(replicas.starts_with(&[0, 2]) && replicas.len() <= 4, "a fight over replicas: {replicas:?}");
     stage.strike().await
 }
 
@@ -141,10 +125,7 @@ async fn a_foreign_service_of_the_same_name_is_not_stolen() -> Result<()> {
     let foreign = services.create(&PostParams::default(), &foreign).await?;
 
     stage.functions.create("hello", json!({})).await?;
-    let refused = stage
-        .functions
-        .condition("hello", ROUTE_READY, "False")
-        .await?;
+    let refused = stage.functions.condition("hello", ROUTE_READY, "False").await?;
     let refused = condition(&refused, ROUTE_READY).context("no RouteReady")?;
     ensure!(
         refused.message.contains("Service") && refused.message.contains("hello"),
@@ -153,14 +134,8 @@ async fn a_foreign_service_of_the_same_name_is_not_stolen() -> Result<()> {
     );
     let now = services.get("hello").await?;
     assert_eq!(now.uid(), foreign.uid());
-    assert_eq!(
-        now.spec, foreign.spec,
-        "the foreign Service must stay as it was"
-    );
-    ensure!(
-        now.owner_references().is_empty(),
-        "the foreign Service was taken over"
-    );
+    assert_eq!(now.spec, foreign.spec, "the foreign Service must stay as it was");
+    ensure!(now.owner_references().is_empty(), "the foreign Service was taken over");
 
     services.delete("hello", &DeleteParams::default()).await?;
     stage.functions.ready("hello").await?;

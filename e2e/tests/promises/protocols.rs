@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
+use pilotlight_e2e::fixture::image;
 use pilotlight_e2e::http::{self, Answer};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::stream;
@@ -26,10 +27,7 @@ fn grpc_string(text: &str) -> Result<Bytes> {
 async fn call(stage: &Stage, function: &str, method: &str, name: &str) -> Result<Answer> {
     let start = Instant::now();
     let connection = stage.reach.function(&stage.namespace, function).await?;
-    let uri = format!(
-        "http://{function}.{}.svc/pilotlight.examples.v1.Hello/{method}",
-        stage.namespace
-    );
+    let uri = format!("http://{function}.{}.svc/pilotlight.examples.v1.Hello/{method}", stage.namespace);
     let request = Request::post(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -47,7 +45,7 @@ pub(crate) async fn say(stage: &Stage, function: &str, name: &str) -> Result<Ans
 async fn a_grpc_call_at_zero_is_answered_with_its_trailers() -> Result<()> {
     let stage = Stage::set("grpc").await?;
     let spec = json!({
-        "image": "pilotlight.dev/example-grpc:dev",
+        "image": image("grpc"),
         "protocol": "H2C",
         "scaling": {"idleSeconds": 5},
     });
@@ -59,15 +57,8 @@ async fn a_grpc_call_at_zero_is_answered_with_its_trailers() -> Result<()> {
         assert_eq!(answer.status.as_u16(), 200, "{name}: {}", answer.text());
         assert_eq!(answer.header("content-type"), "application/grpc");
         let greeting = format!("Hello, {name}! (grpc-1)");
-        ensure!(
-            answer.text().ends_with(&greeting),
-            "{:?} is not {greeting:?}",
-            answer.text()
-        );
-        let status = answer
-            .trailers
-            .get("grpc-status")
-            .context("the trailer grpc-status was lost")?;
+        ensure!(answer.text().ends_with(&greeting), "{:?} is not {greeting:?}", answer.text());
+        let status = answer.trailers.get("grpc-status").context("the trailer grpc-status was lost")?;
         assert_eq!(status, "0");
     }
     stage.strike().await
@@ -77,7 +68,7 @@ async fn a_grpc_call_at_zero_is_answered_with_its_trailers() -> Result<()> {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_grpc_method_that_does_not_exist_says_so_itself() -> Result<()> {
     let stage = Stage::set("grpc-error").await?;
-    let spec = json!({"image": "pilotlight.dev/example-grpc:dev", "protocol": "H2C"});
+    let spec = json!({"image": image("grpc"), "protocol": "H2C"});
     stage.functions.create("grpc", spec).await?;
     stage.functions.ready("grpc").await?;
 
@@ -114,31 +105,19 @@ async fn a_client_of_http2_may_call_a_function_of_http1() -> Result<()> {
 async fn events_of_an_endless_stream_arrive_one_by_one() -> Result<()> {
     let stage = Stage::set("sse").await?;
     let spec = json!({
-        "image": "pilotlight.dev/example-sse:dev",
+        "image": image("sse"),
         "scaling": {"idleSeconds": 5},
     });
     stage.functions.create("sse", spec).await?;
     stage.functions.at_zero("sse").await?;
 
     // The stream has no end: to see any event at all, it must be passed on before the answer is complete.
-    let mut stream = stream::open(
-        &stage.reach,
-        &stage.namespace,
-        "sse",
-        "/?interval=200ms&count=0",
-    )
-    .await?;
+    let mut stream = stream::open(&stage.reach, &stage.namespace, "sse", "/?interval=200ms&count=0").await?;
     assert_eq!(stream.response.status().as_u16(), 200);
-    assert_eq!(
-        stream.response.headers()["content-type"],
-        "text/event-stream"
-    );
+    assert_eq!(stream.response.headers()["content-type"], "text/event-stream");
     for id in 1..=5 {
         let event = stream.event().await?.context("the stream ended")?;
-        ensure!(
-            event.starts_with(&format!("id: {id}\n")),
-            "event {id} is {event:?}"
-        );
+        ensure!(event.starts_with(&format!("id: {id}\n")), "event {id} is {event:?}");
     }
     stage.strike().await
 }
@@ -148,7 +127,7 @@ async fn events_of_an_endless_stream_arrive_one_by_one() -> Result<()> {
 async fn a_websocket_at_zero_is_opened_and_echoes() -> Result<()> {
     let stage = Stage::set("websocket").await?;
     let spec = json!({
-        "image": "pilotlight.dev/example-websocket:dev",
+        "image": image("websocket"),
         "scaling": {"idleSeconds": 5},
     });
     stage.functions.create("websocket", spec).await?;
@@ -185,11 +164,7 @@ fn masked_text(text: &str) -> Result<Vec<u8>> {
     ensure!(length < 126, "longer lengths have another form");
     let mut frame = vec![0x81, 0x80 | length];
     frame.extend(MASK);
-    frame.extend(
-        text.bytes()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    frame.extend(text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     Ok(frame)
 }
 

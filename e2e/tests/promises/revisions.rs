@@ -8,12 +8,11 @@ use kube::api::ListParams;
 use pilotlight_crds::condition::WORKLOAD_READY;
 use pilotlight_crds::names::LABEL_FUNCTION;
 use pilotlight_crds::status::{FunctionStatus, RevisionState};
-use pilotlight_e2e::fixture::PATIENCE;
+use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use serde_json::json;
 
-const RUST: &str = "pilotlight.dev/example-hello-rust:dev";
 const MISSING: &str = "127.0.0.1:9/no/such/image:v1";
 
 async fn status(stage: &Stage) -> Result<FunctionStatus> {
@@ -24,18 +23,9 @@ async fn status(stage: &Stage) -> Result<FunctionStatus> {
 async fn deployments(stage: &Stage) -> Result<Vec<(String, i32)>> {
     let selected = ListParams::default().labels(&format!("{LABEL_FUNCTION}=hello"));
     let found = stage.api::<Deployment>().list(&selected).await?;
-    let replicas = |deployment: &Deployment| {
-        deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1)
-    };
-    let mut found: Vec<_> = found
-        .items
-        .iter()
-        .map(|deployment| (deployment.name_any(), replicas(deployment)))
-        .collect();
+    let replicas = |deployment: &Deployment| deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let mut found: Vec<_> =
+        found.items.iter().map(|deployment| (deployment.name_any(), replicas(deployment))).collect();
     found.sort();
     Ok(found)
 }
@@ -49,10 +39,7 @@ async fn a_new_image_takes_over_without_a_failed_request() -> Result<()> {
     let first = stage.ok("hello", "/").await?;
     assert_eq!(first.text(), "Hello from Go! (hello-1)\n");
 
-    stage
-        .functions
-        .patch("hello", json!({"image": RUST}))
-        .await?;
+    stage.functions.patch("hello", json!({"image": image("hello-rust")})).await?;
     // Every look of this wait is a request, and each must be answered by one revision or the other.
     let failed = std::cell::RefCell::new(None);
     let answers = || async {
@@ -76,12 +63,9 @@ async fn a_new_image_takes_over_without_a_failed_request() -> Result<()> {
 
     // Once it has taken over, it stays so, and the old one is kept at zero.
     let kept = || deployments(&stage);
-    until(
-        "the old revision to be kept at zero",
-        PATIENCE,
-        kept,
-        |kept| kept.len() == 2 && kept[0] == ("hello-1".to_owned(), 0) && kept[1].0 == "hello-2",
-    )
+    until("the old revision to be kept at zero", PATIENCE, kept, |kept| {
+        kept.len() == 2 && kept[0] == ("hello-1".to_owned(), 0) && kept[1].0 == "hello-2"
+    })
     .await?;
     let again = stage.ok("hello", "/").await?;
     assert_eq!(again.text(), "Hello from Rust! (hello-2)\n");
@@ -98,67 +82,29 @@ async fn a_broken_new_revision_never_gets_a_request() -> Result<()> {
     let spec = json!({"scaling": {"idleSeconds": 5}, "coldStart": {"timeoutSeconds": 30}});
     stage.functions.create("hello", spec).await?;
     stage.functions.ready("hello").await?;
-    stage
-        .functions
-        .patch("hello", json!({"image": MISSING}))
-        .await?;
-    stage
-        .functions
-        .condition("hello", WORKLOAD_READY, "False")
-        .await?;
+    stage.functions.patch("hello", json!({"image": MISSING})).await?;
+    stage.functions.condition("hello", WORKLOAD_READY, "False").await?;
 
     let broken = status(&stage).await?;
     assert_eq!(broken.latest_created_revision.as_deref(), Some("hello-2"));
     assert_eq!(broken.latest_ready_revision.as_deref(), Some("hello-1"));
     let routed = broken.route.context("no route")?.revision;
-    assert_eq!(
-        routed.as_deref(),
-        Some("hello-1"),
-        "the route must stay at the revision that works"
-    );
-    let states: Vec<_> = broken
-        .revisions
-        .iter()
-        .map(|r| (r.name.as_str(), r.state))
-        .collect();
-    assert_eq!(
-        states,
-        [
-            ("hello-2", RevisionState::Failed),
-            ("hello-1", RevisionState::Ready)
-        ]
-    );
-    assert_eq!(
-        stage.ok("hello", "/").await?.text(),
-        "Hello from Go! (hello-1)\n"
-    );
+    assert_eq!(routed.as_deref(), Some("hello-1"), "the route must stay at the revision that works");
+    let states: Vec<_> = broken.revisions.iter().map(|r| (r.name.as_str(), r.state)).collect();
+    assert_eq!(states, [("hello-2", RevisionState::Failed), ("hello-1", RevisionState::Ready)]);
+    assert_eq!(stage.ok("hello", "/").await?.text(), "Hello from Go! (hello-1)\n");
 
     // Neither does it from zero: the revision that works is the one that is woken.
     let at_zero = || deployments(&stage);
-    until(
-        "the working revision to step to zero",
-        PATIENCE,
-        at_zero,
-        |all| all.first() == Some(&("hello-1".to_owned(), 0)),
-    )
+    until("the working revision to step to zero", PATIENCE, at_zero, |all| {
+        all.first() == Some(&("hello-1".to_owned(), 0))
+    })
     .await?;
-    assert_eq!(
-        stage.ok("hello", "/").await?.text(),
-        "Hello from Go! (hello-1)\n"
-    );
+    assert_eq!(stage.ok("hello", "/").await?.text(), "Hello from Go! (hello-1)\n");
 
-    stage
-        .functions
-        .patch("hello", json!({"image": RUST}))
-        .await?;
+    stage.functions.patch("hello", json!({"image": image("hello-rust")})).await?;
     let corrected = || async { Ok(stage.ok("hello", "/").await?.text()) };
-    until(
-        "the corrected revision to answer",
-        PATIENCE,
-        corrected,
-        |text| text.starts_with("Hello from Rust!"),
-    )
-    .await?;
+    until("the corrected revision to answer", PATIENCE, corrected, |text| text.starts_with("Hello from Rust!")).await?;
     stage.functions.ready("hello").await?;
     stage.strike().await
 }
@@ -183,17 +129,8 @@ async fn what_does_not_shape_pods_makes_no_revision() -> Result<()> {
     let changes = json!({"env": [{"name": "GREETING", "value": "hi"}]});
     stage.functions.patch("hello", changes).await?;
     let second = || async { Ok(stage.ok("hello", "/").await?.text()) };
-    until(
-        "the changed environment to serve",
-        PATIENCE,
-        second,
-        |text| text == "Hello from Go! (hello-2)\n",
-    )
-    .await?;
+    until("the changed environment to serve", PATIENCE, second, |text| text == "Hello from Go! (hello-2)\n").await?;
     let all = deployments(&stage).await?;
-    ensure!(
-        all.len() == 2,
-        "the environment shapes pods, so it makes a revision: {all:?}"
-    );
+    ensure!(all.len() == 2, "the environment shapes pods, so it makes a revision: {all:?}");
     stage.strike().await
 }

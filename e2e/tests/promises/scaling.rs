@@ -10,14 +10,12 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result, ensure};
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use pilotlight_e2e::fixture::PATIENCE;
+use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::history::History;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::stream;
 use pilotlight_e2e::wait::until;
 use serde_json::json;
-
-const SSE: &str = "pilotlight.dev/example-sse:dev";
 
 /// When a request was with a pod, by the pod's clock.
 type Stay = (MicroTime, MicroTime);
@@ -27,10 +25,7 @@ async fn stay(stage: &Stage, path: &str) -> Result<Stay> {
     let mut moments = text.lines().filter_map(|line| line.strip_prefix("data: "));
     let first = moments.next().context("no event")?;
     let last = moments.next_back().context("only one event")?;
-    Ok((
-        serde_json::from_value(json!(first))?,
-        serde_json::from_value(json!(last))?,
-    ))
+    Ok((serde_json::from_value(json!(first))?, serde_json::from_value(json!(last))?))
 }
 
 async fn ask_until_it_fails(stage: &Stage, stays: &Mutex<Vec<Stay>>) -> Result<Infallible> {
@@ -54,7 +49,7 @@ fn most_at_once(stays: &[Stay]) -> usize {
 async fn a_limit_of_one_is_never_exceeded() -> Result<()> {
     let stage = Stage::set("limit").await?;
     let spec = json!({
-        "image": SSE,
+        "image": image("sse"),
         "concurrency": {"limit": 1},
         "scaling": {"maxReplicas": 1, "idleSeconds": 5},
     });
@@ -63,11 +58,7 @@ async fn a_limit_of_one_is_never_exceeded() -> Result<()> {
     // From zero, so that the queue drains into the pod's first moments as well.
     let all = (0..20).map(|_| stay(&stage, "/?interval=100ms&count=2"));
     let stays = try_join_all(all).await?;
-    assert_eq!(
-        most_at_once(&stays),
-        1,
-        "requests overlapped in the one pod"
-    );
+    assert_eq!(most_at_once(&stays), 1, "requests overlapped in the one pod");
     stage.strike().await
 }
 
@@ -76,7 +67,7 @@ async fn a_limit_of_one_is_never_exceeded() -> Result<()> {
 async fn load_brings_pods_up_to_the_maximum_and_no_load_to_zero() -> Result<()> {
     let stage = Stage::set("load").await?;
     let spec = json!({
-        "image": SSE,
+        "image": image("sse"),
         "concurrency": {"limit": 1},
         "scaling": {"maxReplicas": 3, "idleSeconds": 5, "stableWindowSeconds": 10},
     });
@@ -88,10 +79,8 @@ async fn load_brings_pods_up_to_the_maximum_and_no_load_to_zero() -> Result<()> 
     let load = try_join_all((0..12).map(|_| ask_until_it_fails(&stage, &stays)));
     let scaled = async {
         let ready = || stage.functions.get("sse");
-        until("three ready pods", PATIENCE, ready, |sse| {
-            sse.status.as_ref().is_some_and(|s| s.ready_replicas == 3)
-        })
-        .await?;
+        until("three ready pods", PATIENCE, ready, |sse| sse.status.as_ref().is_some_and(|s| s.ready_replicas == 3))
+            .await?;
         // All three at work at once: the load is spread, and nothing queues beside a free pod.
         let most = || async { Ok(most_at_once(&stays.lock().expect("no client panics"))) };
         until("three requests at once", PATIENCE, most, |most| *most >= 3).await
@@ -103,16 +92,9 @@ async fn load_brings_pods_up_to_the_maximum_and_no_load_to_zero() -> Result<()> 
         }
         scaled = scaled => scaled?,
     };
-    assert_eq!(
-        most, 3,
-        "more requests at once than pods with a limit of one"
-    );
+    assert_eq!(most, 3, "more requests at once than pods with a limit of one");
     stage.functions.at_zero("sse").await?;
-    ensure!(
-        history.most_pods() <= 3,
-        "{} pods at one moment, maxReplicas is 3",
-        history.most_pods()
-    );
+    ensure!(history.most_pods() <= 3, "{} pods at one moment, maxReplicas is 3", history.most_pods());
     stage.strike().await
 }
 
@@ -121,7 +103,7 @@ async fn load_brings_pods_up_to_the_maximum_and_no_load_to_zero() -> Result<()> 
 async fn a_stream_keeps_its_pod_however_long_it_lasts() -> Result<()> {
     let stage = Stage::set("stream").await?;
     let spec = json!({
-        "image": SSE,
+        "image": image("sse"),
         "scaling": {"idleSeconds": 2, "stableWindowSeconds": 10},
     });
     stage.functions.create("sse", spec).await?;
@@ -134,17 +116,10 @@ async fn a_stream_keeps_its_pod_however_long_it_lasts() -> Result<()> {
     for id in 1..=20 {
         let event = stream.event().await?;
         let event = event.with_context(|| format!("the stream ended before event {id}"))?;
-        ensure!(
-            event.starts_with(&format!("id: {id}\n")),
-            "event {id} is {event:?}"
-        );
+        ensure!(event.starts_with(&format!("id: {id}\n")), "event {id} is {event:?}");
     }
     ensure!(stream.event().await?.is_none(), "the stream did not end");
-    assert_eq!(
-        history.replicas("sse-1"),
-        [0, 1],
-        "a step was taken while the stream was open"
-    );
+    assert_eq!(history.replicas("sse-1"), [0, 1], "a step was taken while the stream was open");
     stage.functions.at_zero("sse").await?;
     stage.strike().await
 }
@@ -154,7 +129,7 @@ async fn a_stream_keeps_its_pod_however_long_it_lasts() -> Result<()> {
 async fn a_full_queue_refuses_at_once_and_the_rest_is_answered() -> Result<()> {
     let stage = Stage::set("queue").await?;
     let spec = json!({
-        "image": SSE,
+        "image": image("sse"),
         "concurrency": {"limit": 1},
         "scaling": {"maxReplicas": 1, "idleSeconds": 5},
         "coldStart": {"pendingRequests": 3},
@@ -162,30 +137,14 @@ async fn a_full_queue_refuses_at_once_and_the_rest_is_answered() -> Result<()> {
     stage.functions.create("sse", spec).await?;
     stage.functions.at_zero("sse").await?;
     let all = (0..40).map(|_| stage.get("sse", "/?interval=200ms&count=2"));
-    let answers = join_all(all)
-        .await
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
-    let (answered, refused): (Vec<_>, Vec<_>) =
-        answers.iter().partition(|a| a.status.as_u16() == 200);
+    let answers = join_all(all).await.into_iter().collect::<Result<Vec<_>>>()?;
+    let (answered, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status.as_u16() == 200);
     ensure!(answered.len() >= 3, "only {} were answered", answered.len());
     ensure!(!refused.is_empty(), "forty fitted into a queue of three");
     for answer in refused {
-        ensure!(
-            matches!(answer.status.as_u16(), 429 | 503),
-            "refused with {}: {}",
-            answer.status,
-            answer.text()
-        );
-        ensure!(
-            !answer.header("retry-after").is_empty(),
-            "refused without Retry-After: {}",
-            answer.text()
-        );
-        ensure!(
-            !answer.header("pilotlight-reason").is_empty(),
-            "refused without a reason"
-        );
+        ensure!(matches!(answer.status.as_u16(), 429 | 503), "refused with {}: {}", answer.status, answer.text());
+        ensure!(!answer.header("retry-after").is_empty(), "refused without Retry-After: {}", answer.text());
+        ensure!(!answer.header("pilotlight-reason").is_empty(), "refused without a reason");
     }
     stage.strike().await
 }

@@ -25,10 +25,7 @@ async fn a_default_function_runs_restricted_without_token_or_links() -> Result<(
     let spec = pod.spec.as_ref().context("no spec")?;
     assert_eq!(spec.automount_service_account_token, Some(false));
     assert_eq!(spec.enable_service_links, Some(false));
-    ensure!(
-        spec.volumes.iter().flatten().all(|v| v.projected.is_none()),
-        "a service account token is mounted"
-    );
+    ensure!(spec.volumes.iter().flatten().all(|v| v.projected.is_none()), "a service account token is mounted");
     assert_restricted(pod.name_any().as_str(), spec)?;
     assert_eq!(spec.containers.len(), 1, "no sidecar");
     stage.strike().await
@@ -45,42 +42,19 @@ async fn an_author_can_widen_knowingly_where_the_namespace_allows() -> Result<()
         "scaling": {"minReplicas": 1},
     });
     stage.functions.create("root", spec).await?;
-    let refused = stage
-        .functions
-        .condition("root", WORKLOAD_READY, "False")
-        .await?;
+    let refused = stage.functions.condition("root", WORKLOAD_READY, "False").await?;
     let refused = condition(&refused, WORKLOAD_READY).context("no WorkloadReady")?;
-    assert_eq!(
-        refused.reason, "PodSecurityViolation",
-        "{}",
-        refused.message
-    );
-    ensure!(
-        refused.message.contains("restricted"),
-        "the policy is not named: {}",
-        refused.message
-    );
+    assert_eq!(refused.reason, "PodSecurityViolation", "{}", refused.message);
+    ensure!(refused.message.contains("restricted"), "the policy is not named: {}", refused.message);
 
     let namespaces: Api<Namespace> = Api::all(stage.reach.client.clone());
     let label = "pod-security.kubernetes.io/enforce";
     let privileged = json!({"metadata": {"labels": {label: "privileged"}}});
-    namespaces
-        .patch(
-            &stage.namespace,
-            &PatchParams::default(),
-            &Patch::Merge(privileged),
-        )
-        .await?;
+    namespaces.patch(&stage.namespace, &PatchParams::default(), &Patch::Merge(privileged)).await?;
     stage.answers("root").await?;
     let pods = stage.functions.pods("root").await?;
-    let spec = pods
-        .first()
-        .and_then(|pod| pod.spec.as_ref())
-        .context("no pod runs")?;
-    let context = spec.containers[0]
-        .security_context
-        .as_ref()
-        .context("no security context")?;
+    let spec = pods.first().and_then(|pod| pod.spec.as_ref()).context("no pod runs")?;
+    let context = spec.containers[0].security_context.as_ref().context("no security context")?;
     assert_eq!(context.run_as_user, Some(0));
     assert_eq!(context.run_as_non_root, Some(false));
     // What the author left out keeps the narrow default.
@@ -101,42 +75,17 @@ async fn pilotlights_own_pods_are_restricted_and_write_nothing() -> Result<()> {
             for container in &spec.containers {
                 let context = container.security_context.as_ref();
                 let read_only = context.and_then(|c| c.read_only_root_filesystem);
-                assert_eq!(
-                    read_only,
-                    Some(true),
-                    "{} can write to its image",
-                    pod.name_any()
-                );
+                assert_eq!(read_only, Some(true), "{} can write to its image", pod.name_any());
                 let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
-                ensure!(
-                    limits.is_some_and(|l| l.contains_key("memory")),
-                    "{} has no memory limit",
-                    pod.name_any()
-                );
+                ensure!(limits.is_some_and(|l| l.contains_key("memory")), "{} has no memory limit", pod.name_any());
             }
-            ensure!(
-                spec.host_network != Some(true) && spec.host_pid != Some(true),
-                "a component stands in the host"
-            );
+            ensure!(spec.host_network != Some(true) && spec.host_pid != Some(true), "a component stands in the host");
         }
     }
     // Kubernetes' own judgement: to enforce `restricted` there would warn of every pod that violates it.
     let label = "pod-security.kubernetes.io/enforce=restricted";
-    let judged = kubectl(&[
-        "label",
-        "--dry-run=server",
-        "--overwrite",
-        "namespace",
-        SYSTEM_NAMESPACE,
-        label,
-    ])
-    .await?;
-    ensure!(
-        judged.ok && !judged.err.contains("Warning"),
-        "{}{}",
-        judged.out,
-        judged.err
-    );
+    let judged = kubectl(&["label", "--dry-run=server", "--overwrite", "namespace", SYSTEM_NAMESPACE, label]).await?;
+    ensure!(judged.ok && !judged.err.contains("Warning"), "{}{}", judged.out, judged.err);
     stage.strike().await
 }
 
@@ -147,21 +96,11 @@ async fn the_operator_may_do_only_what_it_does() -> Result<()> {
     let account = account(&stage, OPERATORS).await?;
     let everywhere = "--all-namespaces";
     may(&account, true, &["create", "deployments.apps", everywhere]).await?;
-    may(
-        &account,
-        true,
-        &["patch", "functions.pilotlight.dev/status", everywhere],
-    )
-    .await?;
+    may(&account, true, &["patch", "functions.pilotlight.dev/status", everywhere]).await?;
     never(&account).await?;
     // It never writes a Function's spec.
     for verb in ["create", "update", "patch", "delete"] {
-        may(
-            &account,
-            false,
-            &[verb, "functions.pilotlight.dev", everywhere],
-        )
-        .await?;
+        may(&account, false, &[verb, "functions.pilotlight.dev", everywhere]).await?;
     }
     stage.strike().await
 }
@@ -172,12 +111,7 @@ async fn the_activator_may_do_only_what_it_does() -> Result<()> {
     let stage = Stage::set("rbac-activator").await?;
     let account = account(&stage, ACTIVATORS).await?;
     let everywhere = "--all-namespaces";
-    may(
-        &account,
-        true,
-        &["patch", "deployments.apps/scale", everywhere],
-    )
-    .await?;
+    may(&account, true, &["patch", "deployments.apps/scale", everywhere]).await?;
     may(&account, true, &["watch", "pods", everywhere]).await?;
     never(&account).await?;
     for resource in [
@@ -225,12 +159,7 @@ async fn may(account: &str, expected: bool, right: &[&str]) -> Result<()> {
     let all = [&["auth", "can-i", acting.as_str(), groups], right].concat();
     let printed = kubectl(&all).await?;
     let answer = printed.out.trim();
-    ensure!(
-        ["yes", "no"].contains(&answer),
-        "can-i {right:?}: {}{}",
-        printed.out,
-        printed.err
-    );
+    ensure!(["yes", "no"].contains(&answer), "can-i {right:?}: {}{}", printed.out, printed.err);
     assert_eq!(answer == "yes", expected, "{account}: can-i {right:?}");
     Ok(())
 }
@@ -244,11 +173,8 @@ async fn components(stage: &Stage, selector: &str) -> Result<Vec<Pod>> {
 
 async fn account(stage: &Stage, selector: &str) -> Result<String> {
     let pods = components(stage, selector).await?;
-    let name = pods[0]
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.service_account_name.clone())
-        .context("no service account")?;
+    let name =
+        pods[0].spec.as_ref().and_then(|spec| spec.service_account_name.clone()).context("no service account")?;
     ensure!(name != "default", "{selector} has no account of its own");
     Ok(format!("system:serviceaccount:{SYSTEM_NAMESPACE}:{name}"))
 }
@@ -256,29 +182,14 @@ async fn account(stage: &Stage, selector: &str) -> Result<String> {
 fn assert_restricted(name: &str, spec: &PodSpec) -> Result<()> {
     let pod = spec.security_context.as_ref();
     for container in &spec.containers {
-        let context = container
-            .security_context
-            .as_ref()
-            .with_context(|| format!("{name} has no security context"))?;
-        let non_root = context
-            .run_as_non_root
-            .or(pod.and_then(|pod| pod.run_as_non_root));
+        let context = container.security_context.as_ref().with_context(|| format!("{name} has no security context"))?;
+        let non_root = context.run_as_non_root.or(pod.and_then(|pod| pod.run_as_non_root));
         assert_eq!(non_root, Some(true), "{name} may run as root");
         assert_eq!(context.allow_privilege_escalation, Some(false), "{name}");
         let dropped = context.capabilities.as_ref().and_then(|c| c.drop.as_ref());
-        ensure!(
-            dropped.is_some_and(|dropped| dropped.iter().any(|c| c == "ALL")),
-            "{name} keeps capabilities"
-        );
-        let seccomp = context
-            .seccomp_profile
-            .as_ref()
-            .or(pod.and_then(|pod| pod.seccomp_profile.as_ref()));
-        assert_eq!(
-            seccomp.map(|profile| profile.type_.as_str()),
-            Some("RuntimeDefault"),
-            "{name}"
-        );
+        ensure!(dropped.is_some_and(|dropped| dropped.iter().any(|c| c == "ALL")), "{name} keeps capabilities");
+        let seccomp = context.seccomp_profile.as_ref().or(pod.and_then(|pod| pod.seccomp_profile.as_ref()));
+        assert_eq!(seccomp.map(|profile| profile.type_.as_str()), Some("RuntimeDefault"), "{name}");
     }
     Ok(())
 }
