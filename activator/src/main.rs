@@ -1,3 +1,15 @@
-//! pilotlight-activator
+//! The `pilotlight-activator` binary: parses flags, starts the runtime, and reports what stopped it. All behaviour lives in
+//! the library, so that tests start the very same activator with addresses and state of their own.
 
-fn main() {}
+use clap::Parser;
+use pilotlight_activator::args::Args;
+use pilotlight_activator::runtime;
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    runtime::init_logging(args.log_json);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(runtime::run(args))
+}

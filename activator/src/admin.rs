@@ -1,0 +1,52 @@
+//! `/livez`, `/readyz` and `/metrics`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use crate::registry::Registry;
+use crate::runtime::Shared;
+
+/// Answers one request.
+pub async fn handle(
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "ok\n"),
+        "/readyz" => match shared.not_ready_because() {
+            None => text(StatusCode::OK, "ok\n"),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
+        "/metrics" => metrics(&shared, &registry),
+        _ => text(StatusCode::NOT_FOUND, "/livez, /readyz, /metrics\n"),
+    })
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response
+}
+
+fn metrics(shared: &Shared, registry: &Registry) -> Response<Full<Bytes>> {
+    let loads = registry.all().into_iter().map(|cell| {
+        let (in_flight, queued) = cell.load();
+        (cell.key.clone(), in_flight, queued)
+    });
+    match shared.metrics.text(loads, shared.clients.len()) {
+        Ok(body) => {
+            let mut response = Response::new(Full::from(body));
+            let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode metrics\n"),
+    }
+}

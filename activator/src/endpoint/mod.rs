@@ -1,0 +1,90 @@
+//! A pod as the data plane reaches it: its address, its connections, and the probe that finds out when it answers.
+
+pub mod connect;
+pub mod pool;
+pub mod probing;
+pub mod schedule;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pilotlight_crds::workload::Protocol;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::index::{PodView, ProbeCheck};
+use crate::limits::Limits;
+
+use pool::{H1Pool, H2Pool};
+
+/// A pod's address and the connections to it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Where requests go.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// The pod's name, for logs.
+    pub pod: Arc<str>,
+    /// Bounds connections being opened at once.
+    pub connecting: Semaphore,
+    /// Idle HTTP/1.1 connections.
+    pub h1: H1Pool,
+    /// Shared HTTP/2 connections.
+    pub h2: H2Pool,
+    kubernetes_ready: AtomicBool,
+    nudge: Notify,
+}
+
+impl Upstream {
+    /// A pod's address, without connections. The pod must have one ([`PodView::address`]).
+    pub fn new(pod: &PodView, limits: &Limits) -> Self {
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            address: pod.address.unwrap_or(unspecified),
+            protocol: pod.protocol,
+            pod: pod.name.clone(),
+            connecting: Semaphore::new(limits.max_connecting),
+            h1: H1Pool::default(),
+            h2: H2Pool::default(),
+            kubernetes_ready: AtomicBool::new(pod.ready),
+            nudge: Notify::new(),
+        }
+    }
+
+    /// Closes idle connections; those in use end with their requests.
+    pub fn close_idle(&self) {
+        self.h1.clear();
+        self.h2.clear();
+    }
+
+    /// Kubernetes' own Ready condition, as the watch shows it. Turning ready makes a prober look at once.
+    pub fn set_kubernetes_ready(&self, ready: bool) {
+        if !self.kubernetes_ready.swap(ready, Ordering::Relaxed) && ready {
+            self.nudge.notify_one();
+        }
+    }
+
+    /// Kubernetes' own Ready condition.
+    pub fn kubernetes_ready(&self) -> bool {
+        self.kubernetes_ready.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when the pod has turned ready in Kubernetes' eyes.
+    pub async fn nudged(&self) {
+        self.nudge.notified().await;
+    }
+}
+
+/// An endpoint that has to be probed.
+#[derive(Debug)]
+pub struct ProbeTarget {
+    /// Its place in the Function's list.
+    pub index: usize,
+    /// Which endpoint.
+    pub id: u64,
+    /// Where.
+    pub upstream: Arc<Upstream>,
+    /// What must pass.
+    pub checks: Vec<ProbeCheck>,
+}

@@ -1,0 +1,111 @@
+//! The I/O of probing one endpoint: runs its checks on the schedule until they pass or nobody wants to know any more.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+
+use super::connect::connect;
+use super::schedule::Schedule;
+use super::{ProbeTarget, Upstream};
+use crate::function::FunctionCell;
+use crate::index::ProbeCheck;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// A failing check becomes the named cause only after so many attempts: the first ones fail in every start.
+const ATTEMPTS_UNTIL_TROUBLE: u32 = 15;
+
+/// Probes an endpoint until it is ready, gone, or its Function is.
+pub async fn run(cell: Weak<FunctionCell>, target: ProbeTarget) {
+    let mut schedule = Schedule::default();
+    let mut attempts = 0u32;
+    loop {
+        let Some(alive) = cell.upgrade() else { return };
+        if !alive.keep_probing(target.index, target.id) {
+            return;
+        }
+        drop(alive);
+        let outcome = check_all(&target).await;
+        let Some(alive) = cell.upgrade() else { return };
+        attempts += 1;
+        match outcome {
+            Ok(()) => {
+                if alive.probe_passed(target.index, target.id) {
+                    return;
+                }
+            }
+            Err(trouble) if attempts >= ATTEMPTS_UNTIL_TROUBLE => alive.note_probe_trouble(trouble),
+            Err(_) => {}
+        }
+        drop(alive);
+        let pause = schedule.next_pause();
+        let _ = tokio::time::timeout(pause, target.upstream.nudged()).await;
+    }
+}
+
+async fn check_all(target: &ProbeTarget) -> Result<(), String> {
+    for check in &target.checks {
+        run_check(&target.upstream, check).await?;
+    }
+    Ok(())
+}
+
+async fn run_check(upstream: &Upstream, check: &ProbeCheck) -> Result<(), String> {
+    let mut address = upstream.address;
+    match check {
+        ProbeCheck::Kubernetes if upstream.kubernetes_ready() => Ok(()),
+        ProbeCheck::Kubernetes => Err("the pod's Ready condition is not true yet".to_owned()),
+        ProbeCheck::Tcp { port } => {
+            address.set_port(*port);
+            connect(address, CONNECT_TIMEOUT)
+                .await
+                .map(drop)
+                .map_err(|error| format!("TCP port {port} does not answer: {error}"))
+        }
+        ProbeCheck::Http { port, path, headers, timeout } => {
+            address.set_port(*port);
+            let get = http_get(address, path, headers);
+            match tokio::time::timeout(*timeout, get).await {
+                Ok(Ok(status)) if (200..400).contains(&status) => Ok(()),
+                Ok(Ok(status)) => Err(format!("GET {path} on port {port} answers {status}")),
+                Ok(Err(error)) => Err(format!("GET {path} on port {port} fails: {error}")),
+                Err(_) => Err(format!(
+                    "GET {path} on port {port} does not answer within {} s",
+                    timeout.as_secs()
+                )),
+            }
+        }
+    }
+}
+
+async fn http_get(
+    address: std::net::SocketAddr,
+    path: &str,
+    headers: &[(String, String)],
+) -> Result<u16, String> {
+    let stream = connect(address, CONNECT_TIMEOUT).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
+    let mut request = Request::get(path);
+    let mut has_host = false;
+    for (name, value) in headers {
+        has_host |= name.eq_ignore_ascii_case("host");
+        request = request.header(name, value);
+    }
+    if !has_host {
+        request = request.header(header::HOST, address.to_string());
+    }
+    let request = request
+        .header(header::USER_AGENT, "pilotlight-probe/1")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| e.to_string())?;
+    let task = tokio::spawn(connection);
+    let answer = sender.send_request(request).await;
+    task.abort();
+    answer.map(|response| response.status().as_u16()).map_err(|e| e.to_string())
+}

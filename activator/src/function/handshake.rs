@@ -1,0 +1,84 @@
+//! The activator's side of the step-down hand-shake (ARCHITECTURE.md): which pods must not be used, until when, and what a
+//! release or the lack of one means. Pure.
+//!
+//! What always holds: between `drained` and either a release or a successful fence, a pod in scope gets no request.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pilotlight_crds::control::DrainScope;
+
+/// One hand-shake that was answered with `drained`.
+#[derive(Clone, Debug)]
+struct Handshake {
+    id: String,
+    scope: DrainScope,
+    expires: Instant,
+}
+
+/// The hand-shakes of one Function that are neither released nor fenced.
+#[derive(Clone, Debug, Default)]
+pub struct Handshakes {
+    open: Vec<Handshake>,
+}
+
+/// Whether a scope is about a pod.
+pub fn covers(scope: &DrainScope, revision: &str, uid: &str) -> bool {
+    match scope {
+        DrainScope::All { revision: scoped } => scoped == revision,
+        DrainScope::Pods { uids } => uids.iter().any(|scoped| scoped == uid),
+    }
+}
+
+impl Handshakes {
+    /// Keeps to a hand-shake from now on. The same id again renews it.
+    pub fn open(&mut self, id: &str, scope: DrainScope, expires: Instant) {
+        self.open.retain(|h| h.id != id);
+        self.open.push(Handshake { id: id.to_owned(), scope, expires });
+    }
+
+    /// Ends a hand-shake and gives its scope; `None` for one that is unknown, or was fenced before.
+    pub fn close(&mut self, id: &str) -> Option<DrainScope> {
+        let at = self.open.iter().position(|h| h.id == id)?;
+        Some(self.open.swap_remove(at).scope)
+    }
+
+    /// Whether a pod must not be used.
+    pub fn blocks(&self, revision: &str, uid: &str) -> bool {
+        self.open.iter().any(|h| covers(&h.scope, revision, uid))
+    }
+
+    /// The scope of the first one whose time is over without a release.
+    pub fn expired(&self, now: Instant) -> Option<&DrainScope> {
+        self.open.iter().find(|h| h.expires <= now).map(|h| &h.scope)
+    }
+
+    /// When the next one runs out.
+    pub fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        self.open.iter().map(|h| h.expires).filter(|at| *at > now).min()
+    }
+
+    /// Forgets all that had run out at `asked` (when the fence began), after a fence that succeeded; gives their scopes.
+    pub fn fenced(&mut self, asked: Instant) -> Vec<DrainScope> {
+        let mut scopes = Vec::new();
+        self.open.retain(|h| {
+            let over = h.expires <= asked;
+            if over {
+                scopes.push(h.scope.clone());
+            }
+            !over
+        });
+        scopes
+    }
+}
+
+/// The revision whose Deployment a fence is about: the scope's own, or that of the first pod it names.
+pub fn fence_target(
+    scope: &DrainScope,
+    revision_of: impl Fn(&str) -> Option<Arc<str>>,
+) -> Option<Arc<str>> {
+    match scope {
+        DrainScope::All { revision } => Some(revision.as_str().into()),
+        DrainScope::Pods { uids } => uids.iter().find_map(|uid| revision_of(uid)),
+    }
+}

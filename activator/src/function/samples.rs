@@ -1,0 +1,190 @@
+//! What one Function's traffic was, second by second. Pure: time comes in as milliseconds and microseconds since the
+//! activator's own epoch.
+//!
+//! What always holds: the average is weighted by time, so that a request of 10 ms counts a hundredth of one that lasts the
+//! whole second; a request that waits counts like one in flight.
+
+use std::collections::VecDeque;
+
+/// Seconds of history that are kept for a newly connected operator.
+pub const HISTORY_SECONDS: u64 = 60;
+const SECOND: u64 = 1_000_000;
+
+/// One second of one Function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// Which second since the epoch.
+    pub second: u64,
+    /// Average of requests in flight and waiting, in thousandths.
+    pub concurrency_milli: u64,
+    /// Highest number at one moment.
+    pub peak: u32,
+    /// Requests that arrived.
+    pub arrivals: u32,
+    /// Waiting at the second's end.
+    pub queued: u32,
+    /// In flight at the second's end.
+    pub in_flight: u32,
+}
+
+impl Bucket {
+    /// Whether nothing happened.
+    pub fn is_quiet(&self) -> bool {
+        self.concurrency_milli == 0 && self.peak == 0 && self.arrivals == 0
+    }
+}
+
+/// Counts one Function's requests into seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Sampler {
+    at_micros: u64,
+    in_flight: u32,
+    queued: u32,
+    sum: u64,
+    peak: u32,
+    arrivals: u32,
+    history: VecDeque<Bucket>,
+}
+
+impl Sampler {
+    /// A request arrived. It counts from here until [`Sampler::set`] says otherwise.
+    pub fn arrived(&mut self, now_micros: u64) {
+        self.advance(now_micros);
+        self.arrivals = self.arrivals.saturating_add(1);
+    }
+
+    /// So many are in flight and waiting from now on.
+    pub fn set(&mut self, now_micros: u64, in_flight: u32, queued: u32) {
+        self.advance(now_micros);
+        self.in_flight = in_flight;
+        self.queued = queued;
+        self.peak = self.peak.max(in_flight + queued);
+    }
+
+    /// Lets time pass, closing each second that is over.
+    pub fn advance(&mut self, now_micros: u64) {
+        let now = now_micros.max(self.at_micros);
+        let level = self.level();
+        if self.at_micros / SECOND != now / SECOND {
+            let second_end = (self.at_micros / SECOND + 1) * SECOND;
+            self.sum += level * (second_end - self.at_micros);
+            self.close(self.at_micros / SECOND);
+            self.fill(second_end / SECOND, now / SECOND, level);
+            self.at_micros = now / SECOND * SECOND;
+        }
+        self.sum += level * (now - self.at_micros);
+        self.at_micros = now;
+    }
+
+    fn level(&self) -> u64 {
+        u64::from(self.in_flight) + u64::from(self.queued)
+    }
+
+    fn close(&mut self, second: u64) {
+        self.remember(Bucket {
+            second,
+            concurrency_milli: self.sum / 1_000,
+            peak: self.peak,
+            arrivals: self.arrivals,
+            queued: self.queued,
+            in_flight: self.in_flight,
+        });
+        self.sum = 0;
+        self.arrivals = 0;
+        self.peak = self.in_flight + self.queued;
+    }
+
+    /// Whole seconds during which nothing changed; only the last of them are worth keeping.
+    fn fill(&mut self, from: u64, until: u64, level: u64) {
+        for second in from.max(until.saturating_sub(HISTORY_SECONDS))..until {
+            self.sum = level * SECOND;
+            self.close(second);
+        }
+    }
+
+    fn remember(&mut self, bucket: Bucket) {
+        if !bucket.is_quiet() {
+            self.history.push_back(bucket);
+        }
+        let oldest = (bucket.second + 1).saturating_sub(HISTORY_SECONDS);
+        while self.history.front().is_some_and(|b| b.second < oldest) {
+            self.history.pop_front();
+        }
+    }
+
+    /// The closed second `second`, where it had traffic.
+    pub fn closed(&self, second: u64) -> Option<Bucket> {
+        self.history.iter().rev().find(|b| b.second == second).copied()
+    }
+
+    /// The second that runs, as far as it has come.
+    pub fn running(&self) -> Bucket {
+        let elapsed = self.at_micros % SECOND;
+        Bucket {
+            second: self.at_micros / SECOND,
+            concurrency_milli: (self.sum * 1_000).checked_div(elapsed).unwrap_or(self.level() * 1_000),
+            peak: self.peak,
+            arrivals: self.arrivals,
+            queued: self.queued,
+            in_flight: self.in_flight,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_short_request_counts_for_its_share_of_the_second() {
+        let mut sampler = Sampler::default();
+        sampler.arrived(100_000);
+        sampler.set(100_000, 1, 0);
+        sampler.set(350_000, 0, 0);
+        sampler.advance(1_000_000);
+        let bucket = sampler.closed(0).unwrap();
+        assert_eq!((bucket.concurrency_milli, bucket.peak, bucket.arrivals), (250, 1, 1));
+        sampler.advance(5_000_000);
+        assert_eq!(sampler.closed(3), None, "a quiet second leaves nothing behind");
+    }
+
+    #[test]
+    fn a_long_request_counts_in_every_second() {
+        let mut sampler = Sampler::default();
+        sampler.set(500_000, 0, 1);
+        sampler.set(3_500_000, 0, 0);
+        sampler.advance(4_000_000);
+        let of = |s| sampler.closed(s).unwrap().concurrency_milli;
+        assert_eq!([of(0), of(1), of(2), of(3)], [500, 1000, 1000, 500]);
+        assert_eq!(sampler.closed(1).unwrap().queued, 1);
+    }
+
+    proptest! {
+        /// Against a naive model that looks at every millisecond.
+        #[test]
+        fn equals_a_count_of_every_millisecond(
+            changes in prop::collection::vec((0u64..900, 0u32..4, 0u32..4), 1..30),
+        ) {
+            let mut sampler = Sampler::default();
+            let mut timeline: Vec<(u64, u32, u32)> = Vec::new();
+            let mut at = 0;
+            for (gap, in_flight, queued) in changes {
+                at += gap;
+                sampler.set(at * 1_000, in_flight, queued);
+                timeline.push((at, in_flight, queued));
+            }
+            let end = (at / 1_000 + 2) * 1_000;
+            sampler.advance(end * 1_000);
+            let level_at = |ms: u64| {
+                timeline.iter().rev().find(|(t, _, _)| *t <= ms).map_or(0, |(_, f, q)| u64::from(f + q))
+            };
+            for second in (end / 1_000).saturating_sub(HISTORY_SECONDS)..end / 1_000 {
+                let sum: u64 = (second * 1_000..(second + 1) * 1_000).map(level_at).sum();
+                let got = sampler.closed(second).map_or(0, |b| b.concurrency_milli);
+                prop_assert_eq!(got, sum, "second {}", second);
+            }
+            prop_assert!(sampler.history.len() as u64 <= HISTORY_SECONDS);
+        }
+    }
+}

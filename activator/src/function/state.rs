@@ -1,0 +1,407 @@
+//! All that one Function's requests share, as a synchronous state machine: endpoints, waiting requests, hand-shakes, samples. It
+//! lives behind one short lock; no I/O happens inside and time comes in as an argument.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse};
+
+use crate::endpoint::{ProbeTarget, Upstream};
+use crate::index::function::Certainty;
+use crate::index::{Cause, FunctionConfig, PodView};
+use crate::wake::Need;
+
+use super::balance::{self, Spread};
+use super::endpoints::{CONDEMNED_FOR, Endpoints};
+use super::handshake::{Handshakes, fence_target};
+use super::queue::{Queue, QueueError, Seq};
+use super::samples::{Bucket, Sampler};
+use super::trace::WakeTrace;
+
+/// For how long a wake is tried before callers are told what the Function's condition reports: it may be about pods of the past.
+const REPORTED_GRACE: Duration = Duration::from_secs(3);
+/// At most one poke of a Function in so long.
+const POKE_EVERY: Duration = Duration::from_millis(100);
+
+/// A reserved place at an endpoint. Exactly one [`State::release`] or [`State::give_up`] must follow.
+#[derive(Clone, Debug)]
+pub struct SlotRef {
+    /// Place in the list of endpoints.
+    pub index: usize,
+    /// Which endpoint.
+    pub id: u64,
+    /// Its connections.
+    pub upstream: Arc<Upstream>,
+}
+
+/// The state of one Function. `W` is whatever it takes to answer a waiting request.
+#[derive(Debug)]
+pub struct State<W> {
+    config: Arc<FunctionConfig>,
+    pods: Vec<Arc<PodView>>,
+    cause: Option<Cause>,
+    endpoints: Endpoints,
+    queue: Queue<W>,
+    handshakes: Handshakes,
+    sampler: Sampler,
+    trace: Option<WakeTrace>,
+    epoch: Instant,
+    in_flight: u32,
+    next_seq: Seq,
+    spread: Spread,
+    last_poke: Option<Instant>,
+    /// The wake task runs; only the one who sets it may start one.
+    pub wake_running: bool,
+    /// The last trouble on the way to a ready pod: reason and message.
+    pub trouble: Option<(String, String)>,
+}
+
+impl<W> State<W> {
+    /// A Function without pods. `epoch` is when the activator started: seconds of samples are counted from it.
+    pub fn new(config: Arc<FunctionConfig>, epoch: Instant) -> Self {
+        Self {
+            config,
+            pods: Vec::new(),
+            cause: None,
+            endpoints: Endpoints::default(),
+            queue: Queue::default(),
+            handshakes: Handshakes::default(),
+            sampler: Sampler::default(),
+            trace: None,
+            epoch,
+            in_flight: 0,
+            next_seq: 1,
+            spread: Spread::new(0x9E37_79B9_7F4A_7C15),
+            last_poke: None,
+            wake_running: false,
+            trouble: None,
+        }
+    }
+
+    /// The Function's settings, as last seen.
+    pub fn config(&self) -> &Arc<FunctionConfig> {
+        &self.config
+    }
+
+    /// Takes in what the watches show. The caller must probe the endpoints it gets, then hand out [`State::grant`]s.
+    pub fn update(
+        &mut self,
+        now: Instant,
+        config: Arc<FunctionConfig>,
+        pods: Vec<Arc<PodView>>,
+        cause: Option<Cause>,
+        connect: impl Fn(&PodView) -> Arc<Upstream>,
+    ) -> Vec<ProbeTarget> {
+        self.config = config;
+        self.endpoints.set_pods(&pods, connect);
+        self.pods = pods;
+        self.cause = cause;
+        self.refresh();
+        self.note_phases(now);
+        self.endpoints.to_probe(&self.pods)
+    }
+
+    fn refresh(&mut self) {
+        self.endpoints.refresh(&self.handshakes, self.config.revision.as_deref());
+    }
+
+    fn note_phases(&mut self, now: Instant) {
+        let Some(trace) = &mut self.trace else { return };
+        let revision = self.config.revision.as_ref();
+        let mut starting = self.pods.iter().filter(|p| p.is_live() && Some(&p.revision) == revision).peekable();
+        if starting.peek().is_some() {
+            trace.pod_seen.get_or_insert(now);
+        }
+        if starting.any(|pod| pod.address.is_some()) {
+            trace.ip_seen.get_or_insert(now);
+        }
+    }
+
+    /// A request arrived; gives its number.
+    pub fn arrive(&mut self, now: Instant) -> Seq {
+        let micros = self.micros(now);
+        self.sampler.arrived(micros);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    /// Reserves a slot for a request, unless an earlier one waits or all are taken.
+    pub fn take_slot(&mut self, now: Instant, seq: Seq) -> Option<SlotRef> {
+        if self.queue.first().is_some_and(|first| first < seq) {
+            return None;
+        }
+        let slot = self.pick()?;
+        self.count(now);
+        Some(slot)
+    }
+
+    fn pick(&mut self) -> Option<SlotRef> {
+        let random = self.spread.next();
+        let (limit, active) = (self.config.limit, self.config.revision.as_deref());
+        let load = |at| self.endpoints.load(at, limit, active);
+        let index = balance::pick(self.endpoints.places(), load, random)?;
+        let endpoint = self.endpoints.at_mut(index)?;
+        endpoint.in_flight += 1;
+        self.in_flight += 1;
+        Some(SlotRef { index, id: endpoint.id, upstream: endpoint.upstream.clone() })
+    }
+
+    /// Lets a request wait.
+    ///
+    /// # Errors
+    /// The Function's bounds on waiting requests would be passed.
+    pub fn wait(&mut self, now: Instant, seq: Seq, waiter: W, bytes: u64) -> Result<(), QueueError> {
+        let (count, max_bytes) = (self.config.pending_requests, self.config.pending_bytes);
+        self.queue.push(seq, waiter, bytes, count, max_bytes)?;
+        if self.endpoints.usable() == 0 && self.trace.is_none_or(|t| t.reachable.is_some()) {
+            self.trace = Some(WakeTrace::new(now));
+            self.trouble = None;
+            self.note_phases(now);
+        }
+        self.count(now);
+        Ok(())
+    }
+
+    /// The next waiting request that gets a slot; to be called until `None` after anything that may free one.
+    pub fn grant(&mut self, now: Instant) -> Option<(W, SlotRef)> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let slot = self.pick()?;
+        let granted = self.queue.pop().map(|(_, waiter)| (waiter, slot));
+        self.count(now);
+        granted
+    }
+
+    /// A request's client has gone while it waited.
+    pub fn leave(&mut self, now: Instant, seq: Seq) -> Option<W> {
+        let waiter = self.queue.remove(seq);
+        self.count(now);
+        waiter
+    }
+
+    /// A waiting request that has to be told that there is no hope, and why.
+    pub fn fail_next(&mut self, now: Instant) -> Option<(W, Cause)> {
+        let cause = self.hopeless(now)?;
+        let (_, waiter) = self.queue.pop()?;
+        self.count(now);
+        Some((waiter, cause))
+    }
+
+    /// Why waiting is in vain, if it is.
+    pub fn hopeless(&self, now: Instant) -> Option<Cause> {
+        let cause = self.cause.as_ref().filter(|_| self.endpoints.usable() == 0)?;
+        let tried = self.trace.is_some_and(|t| t.reachable.is_none() && t.began + REPORTED_GRACE <= now);
+        match cause.certainty {
+            Certainty::Certain => Some(cause.clone()),
+            Certainty::Reported if tried => Some(cause.clone()),
+            Certainty::Reported | Certainty::Healing => None,
+        }
+    }
+
+    /// Takes any waiting request, for when the Function is gone.
+    pub fn evict(&mut self, now: Instant) -> Option<W> {
+        let waiter = self.queue.pop().map(|(_, waiter)| waiter);
+        self.count(now);
+        waiter
+    }
+
+    /// A request ended: its slot is free.
+    pub fn release(&mut self, now: Instant, index: usize, id: u64) {
+        self.endpoints.release(index, id);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.count(now);
+    }
+
+    /// A request gives its slot back because its pod could not be connected to. The endpoint is probed anew.
+    pub fn give_up(&mut self, now: Instant, index: usize, id: u64) -> Vec<ProbeTarget> {
+        self.endpoints.eject(index, id);
+        self.release(now, index, id);
+        self.refresh();
+        self.endpoints.to_probe(&self.pods)
+    }
+
+    /// An endpoint passed its checks. `false` where it is not wanted any more.
+    pub fn probe_passed(&mut self, now: Instant, index: usize, id: u64) -> bool {
+        let passed = self.endpoints.passed(index, id);
+        self.refresh();
+        if passed && let Some(trace) = &mut self.trace {
+            trace.reachable.get_or_insert(now);
+        }
+        passed
+    }
+
+    /// Whether an endpoint's prober should go on.
+    pub fn keep_probing(&mut self, index: usize, id: u64) -> bool {
+        self.endpoints.keep_probing(index, id)
+    }
+
+    /// `/scale` says one replica or more.
+    pub fn note_patched(&mut self, now: Instant) {
+        if let Some(trace) = &mut self.trace {
+            trace.patched.get_or_insert(now);
+        }
+    }
+
+    /// Answers a drain request of the operator.
+    pub fn drain(&mut self, now: Instant, request: &DrainRequest) -> DrainResponse {
+        let in_flight = self.endpoints.in_flight_of(&request.scope);
+        let queued = match request.scope {
+            pilotlight_crds::control::DrainScope::All { .. } => self.queued(),
+            pilotlight_crds::control::DrainScope::Pods { .. } => 0,
+        };
+        if in_flight > 0 || queued > 0 {
+            return DrainResponse::Busy { in_flight, queued };
+        }
+        let expires = now + Duration::from_millis(request.ttl_millis);
+        self.handshakes.open(&request.handshake, request.scope.clone(), expires);
+        self.refresh();
+        DrainResponse::Drained
+    }
+
+    /// Ends a hand-shake. One that is unknown or was fenced changes nothing.
+    pub fn release_handshake(&mut self, now: Instant, id: &str, outcome: DrainOutcome) {
+        let Some(scope) = self.handshakes.close(id) else { return };
+        if outcome == DrainOutcome::Committed {
+            self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
+        }
+        self.refresh();
+    }
+
+    /// A fence that began at `asked` succeeded. `gone`: the step down had happened.
+    pub fn fenced(&mut self, now: Instant, asked: Instant, gone: bool) {
+        for scope in self.handshakes.fenced(asked) {
+            if gone {
+                self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
+            }
+        }
+        self.refresh();
+    }
+
+    /// Lets pods that outlived a step down be probed anew.
+    pub fn reprieve(&mut self, now: Instant) -> Vec<ProbeTarget> {
+        if !self.endpoints.reprieve(now) {
+            return Vec::new();
+        }
+        self.endpoints.to_probe(&self.pods)
+    }
+
+    /// What has to be done about `/scale` now.
+    pub fn need(&self, now: Instant) -> Need {
+        if self.queue.is_empty() {
+            return Need::Nothing;
+        }
+        let revision_of =
+            |uid: &str| self.pods.iter().find(|p| &*p.uid == uid).map(|p| p.revision.clone());
+        if let Some(scope) = self.handshakes.expired(now) {
+            let target = fence_target(scope, revision_of).or_else(|| self.config.revision.clone());
+            return target.map_or(Need::Look { at: None }, |deployment| Need::Fence { deployment });
+        }
+        if self.endpoints.usable() > 0 {
+            return match self.handshakes.next_expiry(now) {
+                Some(at) => Need::Look { at: Some(at) },
+                None => Need::Nothing,
+            };
+        }
+        match &self.config.revision {
+            Some(deployment) => Need::Wake {
+                deployment: deployment.clone(),
+                replicas: self.config.wake_replicas,
+                look_at: self.next_look(now),
+            },
+            None => Need::Look { at: self.next_look(now) },
+        }
+    }
+
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let reported = self
+            .trace
+            .filter(|_| self.cause.as_ref().is_some_and(|c| c.certainty == Certainty::Reported))
+            .map(|t| t.began + REPORTED_GRACE)
+            .filter(|at| *at > now);
+        [self.handshakes.next_expiry(now), self.endpoints.next_reprieve(), reported]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether the operator should hear at once that a request found no slot.
+    pub fn should_poke(&mut self, now: Instant) -> bool {
+        if self.last_poke.is_some_and(|last| now.saturating_duration_since(last) < POKE_EVERY) {
+            return false;
+        }
+        self.last_poke = Some(now);
+        true
+    }
+
+    /// The best known reason why no pod is ready yet.
+    pub fn best_cause(&self) -> (String, String) {
+        if let Some(cause) = &self.cause {
+            return (cause.reason.clone(), cause.message.clone());
+        }
+        if self.config.revision.is_none() {
+            let text = "the operator has not routed this Function to a revision yet; is it running?";
+            return ("NotReconciled".into(), text.into());
+        }
+        if let Some((reason, message)) = &self.trouble {
+            return (reason.clone(), message.clone());
+        }
+        let revision = self.config.revision.as_ref();
+        let mut live = self.pods.iter().filter(|p| p.is_live() && Some(&p.revision) == revision).peekable();
+        if live.peek().is_none() {
+            return ("NoPod".into(), "no pod of the active revision was created yet".into());
+        }
+        if live.all(|pod| pod.address.is_none()) {
+            return ("PodStarting".into(), "the pod has no IP yet".into());
+        }
+        ("PodNotAnswering".into(), "the pod runs and does not answer its probe yet".into())
+    }
+
+    /// The trace of the present wake.
+    pub fn trace(&self) -> Option<WakeTrace> {
+        self.trace
+    }
+
+    /// Endpoints that may be used now.
+    pub fn usable(&self) -> usize {
+        self.endpoints.usable()
+    }
+
+    /// Requests at pods.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Requests that wait.
+    pub fn queued(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn count(&mut self, now: Instant) {
+        let micros = self.micros(now);
+        let queued = self.queued();
+        self.sampler.set(micros, self.in_flight, queued);
+    }
+
+    /// The second `second` since the epoch, where it had traffic.
+    pub fn sample(&mut self, now: Instant, second: u64) -> Option<Bucket> {
+        let micros = self.micros(now);
+        self.sampler.advance(micros);
+        self.sampler.closed(second)
+    }
+
+    /// The second that runs.
+    pub fn sample_running(&mut self, now: Instant) -> Bucket {
+        let micros = self.micros(now);
+        self.sampler.advance(micros);
+        self.sampler.running()
+    }
+}
+
+#[cfg(test)]
+mod tests;

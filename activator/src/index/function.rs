@@ -1,0 +1,173 @@
+//! What the data plane needs of a Function, as plain data, and the best known cause why it does not start.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pilotlight_crds::diagnosis::WillItHealAlone;
+use pilotlight_crds::{Function, condition};
+
+use super::pod::PodView;
+
+/// Namespace and name of a Function; cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionKey {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl FunctionKey {
+    /// A key from its parts.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of an object; `None` where it has no name or namespace.
+    pub fn of(function: &Function) -> Option<Self> {
+        let namespace = function.metadata.namespace.as_deref()?;
+        let name = function.metadata.name.as_deref()?;
+        Some(Self::new(namespace, name))
+    }
+
+    /// `name.namespace`, the shortest host name that works from every namespace.
+    pub fn host(&self) -> String {
+        format!("{}.{}", self.name, self.namespace)
+    }
+}
+
+impl fmt::Debug for FunctionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for FunctionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What the data plane needs of a Function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionConfig {
+    /// Which Function.
+    pub key: FunctionKey,
+    /// Its route port, once the operator has chosen one.
+    pub port: Option<u16>,
+    /// The revision that gets new requests; its Deployment has the same name.
+    pub revision: Option<Arc<str>>,
+    /// Replicas to wake to.
+    pub wake_replicas: i32,
+    /// Hard limit of requests at one pod; 0: none.
+    pub limit: u32,
+    /// From a request's arrival at a pod to the end of its response.
+    pub request_timeout: Option<Duration>,
+    /// Until the head of the response.
+    pub response_start_timeout: Option<Duration>,
+    /// How long streams may stand still.
+    pub idle_stream_timeout: Option<Duration>,
+    /// How long a request is held while no pod can take it.
+    pub cold_start_timeout: Duration,
+    /// Requests held at most.
+    pub pending_requests: usize,
+    /// Bytes of requests held at most.
+    pub pending_bytes: u64,
+    /// Reason and message of a `WorkloadReady=False` that speaks of the present generation.
+    pub failing: Option<(String, String)>,
+}
+
+impl FunctionConfig {
+    /// Extracts what the data plane needs; `None` where the object has no name or namespace.
+    pub fn from_function(function: &Function) -> Option<Self> {
+        let key = FunctionKey::of(function)?;
+        let spec = &function.spec;
+        let route = function.status.as_ref().and_then(|status| status.route.as_ref());
+        Some(Self {
+            key,
+            port: route.map(|route| route.port).filter(|port| *port != 0),
+            revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
+            wake_replicas: i32::try_from(spec.scaling.min_replicas.max(1)).unwrap_or(1),
+            limit: spec.concurrency.limit,
+            request_timeout: seconds(spec.timeouts.request_seconds),
+            response_start_timeout: seconds(spec.timeouts.response_start_seconds),
+            idle_stream_timeout: seconds(spec.timeouts.idle_stream_seconds),
+            cold_start_timeout: Duration::from_secs(u64::from(spec.cold_start.timeout_seconds)),
+            pending_requests: spec.cold_start.pending_requests as usize,
+            pending_bytes: spec.cold_start.pending_bytes,
+            failing: failing(function),
+        })
+    }
+}
+
+fn seconds(value: u32) -> Option<Duration> {
+    (value > 0).then(|| Duration::from_secs(u64::from(value)))
+}
+
+fn failing(function: &Function) -> Option<(String, String)> {
+    let status = function.status.as_ref()?;
+    if status.observed_generation < function.metadata.generation {
+        return None;
+    }
+    status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == condition::WORKLOAD_READY && c.status == "False")
+        .map(|c| (c.reason.clone(), c.message.clone()))
+}
+
+/// Why the active revision does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// CamelCase, as in conditions and events.
+    pub reason: String,
+    /// In plain words, often the container's own.
+    pub message: String,
+    /// How sure it is that waiting is in vain.
+    pub certainty: Certainty,
+}
+
+/// How sure a [`Cause`] is that waiting is in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// Every pod shows it now: callers are answered at once.
+    Certain,
+    /// The Function's condition says so, but it may be about pods of the past: callers are answered after a short while
+    /// during which the wake was tried again.
+    Reported,
+    /// It may heal: it is only named when the time is over.
+    Healing,
+}
+
+/// The best known cause, from the active revision's pods and else from the Function's condition.
+pub fn cause(config: &FunctionConfig, pods: &[Arc<PodView>]) -> Option<Cause> {
+    let mut found: Option<Cause> = None;
+    let mut starting_well = false;
+    let current = pods.iter().filter(|pod| {
+        !pod.terminating && !pod.finished && Some(&pod.revision) == config.revision.as_ref()
+    });
+    for pod in current {
+        match &pod.diagnosis {
+            Some(diagnosis) => {
+                let healing = diagnosis.healing == WillItHealAlone::Possibly;
+                found.get_or_insert_with(|| Cause {
+                    reason: diagnosis.reason.as_str().to_owned(),
+                    message: diagnosis.message.clone(),
+                    certainty: Certainty::Certain,
+                });
+                starting_well |= healing;
+            }
+            None => starting_well = true,
+        }
+    }
+    if let Some(mut cause) = found {
+        if starting_well {
+            cause.certainty = Certainty::Healing;
+        }
+        return Some(cause);
+    }
+    let (reason, message) = config.failing.clone()?;
+    let certainty = if starting_well { Certainty::Healing } else { Certainty::Reported };
+    Some(Cause { reason, message, certainty })
+}

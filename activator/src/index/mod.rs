@@ -1,0 +1,125 @@
+//! What the watches have told, as synchronous in-memory state: Functions and their pods in, plain values out. It is never
+//! cleared while the API server is away (invariant 5), and one odd object never stops the rest.
+
+pub mod function;
+pub mod pod;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::Function;
+
+pub use function::{Cause, FunctionConfig, FunctionKey};
+pub use pod::{PodView, ProbeCheck};
+
+/// Functions and pods as last seen.
+#[derive(Debug, Default)]
+pub struct Index {
+    functions: HashMap<FunctionKey, Arc<FunctionConfig>>,
+    pods: HashMap<FunctionKey, BTreeMap<Arc<str>, Arc<PodView>>>,
+}
+
+impl Index {
+    /// Takes in a Function. Gives its key, where the object is usable.
+    pub fn apply_function(&mut self, function: &Function) -> Option<FunctionKey> {
+        let config = FunctionConfig::from_function(function)?;
+        let key = config.key.clone();
+        self.functions.insert(key.clone(), Arc::new(config));
+        Some(key)
+    }
+
+    /// Forgets a Function.
+    pub fn delete_function(&mut self, function: &Function) -> Option<FunctionKey> {
+        let key = FunctionKey::of(function)?;
+        self.functions.remove(&key);
+        Some(key)
+    }
+
+    /// Forgets the Functions that a fresh list did not show. Gives their keys.
+    pub fn retain_functions(&mut self, listed: &HashSet<FunctionKey>) -> Vec<FunctionKey> {
+        let gone: Vec<_> = self.functions.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        for key in &gone {
+            self.functions.remove(key);
+        }
+        gone
+    }
+
+    /// Takes in a pod. Gives its Function's key, where it has one.
+    pub fn apply_pod(&mut self, pod: &Pod) -> Option<FunctionKey> {
+        let view = PodView::from_pod(pod)?;
+        let key = view.function.clone();
+        self.pods.entry(key.clone()).or_default().insert(view.uid.clone(), Arc::new(view));
+        Some(key)
+    }
+
+    /// Forgets a pod.
+    pub fn delete_pod(&mut self, pod: &Pod) -> Option<FunctionKey> {
+        let view = PodView::from_pod(pod)?;
+        self.remove_pod(&view.function, &view.uid);
+        Some(view.function)
+    }
+
+    /// Forgets the pods that a fresh list did not show. Gives the keys of the Functions that lost one.
+    pub fn retain_pods(&mut self, listed: &HashSet<Arc<str>>) -> HashSet<FunctionKey> {
+        let gone: Vec<(FunctionKey, Arc<str>)> = self
+            .pods
+            .iter()
+            .flat_map(|(key, pods)| pods.keys().map(move |uid| (key.clone(), uid.clone())))
+            .filter(|(_, uid)| !listed.contains(uid))
+            .collect();
+        for (key, uid) in &gone {
+            self.remove_pod(key, uid);
+        }
+        gone.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn remove_pod(&mut self, key: &FunctionKey, uid: &Arc<str>) {
+        if let Some(pods) = self.pods.get_mut(key) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                self.pods.remove(key);
+            }
+        }
+    }
+
+    /// A Function, as last seen.
+    pub fn function(&self, key: &FunctionKey) -> Option<&Arc<FunctionConfig>> {
+        self.functions.get(key)
+    }
+
+    /// Every Function.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<FunctionConfig>> {
+        self.functions.values()
+    }
+
+    /// The pods of a Function, over all revisions, by uid.
+    pub fn pods(&self, key: &FunctionKey) -> Vec<Arc<PodView>> {
+        self.pods.get(key).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Why the Function's active revision does not start, where that is known. See [`Cause`].
+    pub fn cause(&self, key: &FunctionKey) -> Option<Cause> {
+        let config = self.functions.get(key)?;
+        let pods = self.pods(key);
+        function::cause(config, &pods)
+    }
+
+    /// Which Function owns each route port. Where two claim one (the operator never lets them), the first by name has it.
+    pub fn ports(&self) -> BTreeMap<u16, FunctionKey> {
+        let mut ports: BTreeMap<u16, FunctionKey> = BTreeMap::new();
+        for config in self.functions.values() {
+            let Some(port) = config.port else { continue };
+            match ports.get(&port) {
+                Some(holder) if *holder <= config.key => {}
+                _ => {
+                    ports.insert(port, config.key.clone());
+                }
+            }
+        }
+        ports
+    }
+}
+
+#[cfg(test)]
+mod tests;

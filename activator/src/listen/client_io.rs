@@ -1,0 +1,79 @@
+//! A client's socket as hyper sees it: it gives back the bytes that told the protocol, and notes when the client sends and when it
+//! does not read, so that one sweep can watch over all connections without a timer for each request.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::conn::ConnState;
+
+/// See the module.
+pub struct ClientIo {
+    stream: TokioIo<TcpStream>,
+    sniffed: BytesMut,
+    state: Arc<ConnState>,
+}
+
+impl ClientIo {
+    /// `sniffed` was read from the stream already.
+    pub fn new(stream: TcpStream, sniffed: BytesMut, state: Arc<ConnState>) -> Self {
+        Self { stream: TokioIo::new(stream), sniffed, state }
+    }
+
+    fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.state.note_write(polled.is_pending());
+        polled
+    }
+}
+
+impl Read for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.sniffed.has_remaining() {
+            let length = this.sniffed.len().min(buf.remaining());
+            buf.put_slice(&this.sniffed[..length]);
+            this.sniffed.advance(length);
+            this.state.note_read();
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            this.state.note_read();
+        }
+        polled
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.noted(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.noted(polled)
+    }
+}

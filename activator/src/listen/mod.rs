@@ -1,0 +1,150 @@
+//! The listeners: one where the Host header names the Function, and one for each Function's route port, which come and go with the
+//! index. A port that cannot be opened is tried again and never fatal.
+
+pub mod client_io;
+pub mod conn;
+pub mod sweep;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pilotlight_crds::control::RouteAck;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::function::FunctionCell;
+use crate::proxy::Target;
+use crate::runtime::Shared;
+
+const BACKLOG: i32 = 4096;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// Opens a listening socket. `::` takes IPv4 too; where the host has no IPv6, `0.0.0.0` is opened instead.
+///
+/// # Errors
+/// The port is taken, or not allowed.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match bind_exactly(address) {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && !is_taken(&error) => {
+            bind_exactly(SocketAddr::from(([0, 0, 0, 0], address.port())))
+        }
+        result => result,
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+fn bind_exactly(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+struct Open {
+    cell: Arc<FunctionCell>,
+    stop: CancellationToken,
+}
+
+/// The route ports that are open.
+#[derive(Default)]
+pub struct RoutePorts {
+    open: Mutex<HashMap<u16, Open>>,
+}
+
+impl RoutePorts {
+    /// Opens and closes listeners until exactly `wanted` are open.
+    pub fn set(&self, shared: &Arc<Shared>, bind: IpAddr, wanted: &BTreeMap<u16, Arc<FunctionCell>>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|port, listener| {
+            let keep = wanted.get(port).is_some_and(|cell| Arc::ptr_eq(cell, &listener.cell));
+            if !keep {
+                listener.stop.cancel();
+                shared.publisher.remove_route(&ack(&listener.cell, *port));
+            }
+            keep
+        });
+        for (port, cell) in wanted {
+            if open.contains_key(port) || shared.stop_accepting.is_cancelled() {
+                continue;
+            }
+            let stop = shared.stop_accepting.child_token();
+            let listener = Open { cell: cell.clone(), stop: stop.clone() };
+            open.insert(*port, listener);
+            tokio::spawn(serve_route(shared.clone(), SocketAddr::new(bind, *port), cell.clone(), stop));
+        }
+    }
+}
+
+fn ack(cell: &FunctionCell, port: u16) -> RouteAck {
+    RouteAck { namespace: cell.key.namespace.to_string(), name: cell.key.name.to_string(), port }
+}
+
+async fn serve_route(shared: Arc<Shared>, address: SocketAddr, cell: Arc<FunctionCell>, stop: CancellationToken) {
+    let mut pause = FIRST_RETRY;
+    let listener = loop {
+        match bind(address) {
+            Ok(listener) => break listener,
+            Err(error) => {
+                warn!(function = %cell.key.name, namespace = %cell.key.namespace, port = address.port(), %error, "cannot open a route port, will try again");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_RETRY),
+            () = stop.cancelled() => return,
+        }
+    };
+    info!(function = %cell.key.name, namespace = %cell.key.namespace, port = address.port(), "route port opened");
+    if !stop.is_cancelled() {
+        shared.publisher.add_route(ack(&cell, address.port()));
+    }
+    accept(shared, listener, Target::Function(cell), stop).await;
+}
+
+/// Accepts until told to stop; then takes what the kernel has accepted already, so that no client is turned away that was let in.
+pub async fn accept(shared: Arc<Shared>, listener: TcpListener, target: Target, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&shared, stream, peer, &target).await,
+            Err(error) => {
+                if !is_peers_fault(&error) {
+                    warn!(%error, "cannot accept connections, will try again");
+                    tokio::time::sleep(FIRST_RETRY).await;
+                }
+            }
+        }
+    }
+    while let Some(Ok((stream, peer))) = futures::FutureExt::now_or_never(listener.accept()) {
+        admit(&shared, stream, peer, &target).await;
+    }
+}
+
+fn is_peers_fault(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+/// Starts serving a connection once the process may have one more; until then accepting pauses.
+async fn admit(shared: &Arc<Shared>, stream: tokio::net::TcpStream, peer: SocketAddr, target: &Target) {
+    shared.note_accept();
+    let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
+    let serving = conn::serve(shared.clone(), stream, peer, target.clone(), permit);
+    shared.tasks.spawn(serving);
+}

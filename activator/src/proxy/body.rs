@@ -1,0 +1,180 @@
+//! The response's body on its way to the client. It carries the in-flight guard and the pod's connection; both are given back
+//! when the body ends, breaks off, or is dropped because the client went away: exactly once, whatever happens.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::request_body::{BodyError, Exchange, poll_deadline};
+use crate::endpoint::pool::{H1Connection, H2Lease};
+use crate::function::Slot;
+use crate::listen::conn::ActiveRequest;
+
+/// The body of every response.
+#[derive(Debug)]
+pub struct Body {
+    kind: Kind,
+    active: Option<ActiveRequest>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and boxing it would cost an allocation")]
+enum Kind {
+    Own(Option<Bytes>),
+    Pod(PodBody),
+}
+
+/// A pod's connection during one exchange.
+#[derive(Debug)]
+pub enum Lease {
+    /// HTTP/1.1, exclusive.
+    H1(H1Connection),
+    /// HTTP/2, shared.
+    H2(H2Lease),
+}
+
+/// What has to be given back at the end.
+#[derive(Debug)]
+pub struct Held {
+    /// The in-flight guard.
+    pub slot: Slot,
+    /// The pod's connection.
+    pub lease: Lease,
+}
+
+/// A pod's body.
+#[derive(Debug)]
+pub struct PodBody {
+    incoming: Incoming,
+    exchange: Arc<Exchange>,
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    held: Option<Held>,
+}
+
+impl PodBody {
+    /// A body that has just begun. `deadline`: when the request has taken too long.
+    pub fn new(incoming: Incoming, exchange: Arc<Exchange>, deadline: Option<Instant>, held: Held) -> Self {
+        exchange.touch();
+        let mut body = Self { incoming, exchange, deadline, timer: None, held: Some(held) };
+        body.finish_if_ended();
+        body
+    }
+
+    fn finish_if_ended(&mut self) {
+        if http_body::Body::is_end_stream(&self.incoming) {
+            self.finish();
+        }
+    }
+
+    /// The body was read to its end. The connection is kept only where the request was too.
+    fn finish(&mut self) {
+        let Some(Held { slot, lease }) = self.held.take() else { return };
+        if let Lease::H1(connection) = lease
+            && self.exchange.request_done()
+        {
+            slot.upstream().h1.put(connection);
+        }
+        drop(slot);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.exchange.touch();
+                self.finish_if_ended();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.held = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Pending => self.poll_timeouts(cx),
+        }
+    }
+
+    fn poll_timeouts(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let idle = self.exchange.idle_deadline();
+            let next = match (self.deadline, idle) {
+                (Some(total), Some(idle)) => total.min(idle),
+                (Some(one), None) | (None, Some(one)) => one,
+                (None, None) => return Poll::Pending,
+            };
+            if !poll_deadline(&mut self.timer, next, cx) {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            let error = if self.deadline.is_some_and(|deadline| deadline <= now) {
+                BodyError::Timeout
+            } else if self.exchange.idle_deadline().is_some_and(|deadline| deadline <= now) {
+                BodyError::Idle
+            } else {
+                continue;
+            };
+            self.held = None;
+            return Poll::Ready(Some(Err(error)));
+        }
+    }
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Self {
+        Self { kind: Kind::Own(None), active: None }
+    }
+
+    /// The activator's own words.
+    pub fn full(text: String) -> Self {
+        Self { kind: Kind::Own(Some(text.into())), active: None }
+    }
+
+    /// A pod's body.
+    pub fn pod(body: PodBody) -> Self {
+        Self { kind: Kind::Pod(body), active: None }
+    }
+
+    /// Counts the client's connection as busy until this body has ended.
+    pub fn set_active(&mut self, active: ActiveRequest) {
+        self.active = Some(active);
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.kind {
+            Kind::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Pod(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Own(bytes) => bytes.is_none(),
+            Kind::Pod(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Kind::Pod(body) => body.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The request's body on its way to the pod: passed on frame by frame, never collected, and watched for standing still.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+/// What both directions of one exchange know of each other.
+#[derive(Debug)]
+pub struct Exchange {
+    began: Instant,
+    moved_millis: AtomicU64,
+    request_done: AtomicBool,
+    request_failed: AtomicBool,
+    /// How long both directions together may stand still.
+    pub idle: Option<Duration>,
+}
+
+impl Exchange {
+    /// An exchange that begins now.
+    pub fn new(idle: Option<Duration>) -> Self {
+        Self {
+            began: Instant::now(),
+            moved_millis: AtomicU64::new(0),
+            request_done: AtomicBool::new(false),
+            request_failed: AtomicBool::new(false),
+            idle,
+        }
+    }
+
+    /// Something moved, in either direction.
+    pub fn touch(&self) {
+        if self.idle.is_some() {
+            let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.moved_millis.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// When it has stood still for too long, unless something moves before.
+    pub fn idle_deadline(&self) -> Option<Instant> {
+        let moved = Duration::from_millis(self.moved_millis.load(Ordering::Relaxed));
+        self.idle.map(|idle| self.began + moved + idle)
+    }
+
+    /// The request's body was read to its end.
+    pub fn set_request_done(&self) {
+        self.request_done.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the request's body was read to its end.
+    pub fn request_done(&self) -> bool {
+        self.request_done.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was the client whose body broke off.
+    pub fn request_failed(&self) -> bool {
+        self.request_failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a body was cut.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It stood still for too long.
+    #[error("nothing moved for longer than spec.timeouts.idleStreamSeconds")]
+    Idle,
+    /// The request took too long.
+    #[error("the request took longer than spec.timeouts.requestSeconds")]
+    Timeout,
+    /// The peer's part broke off.
+    #[error("the body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+}
+
+/// The request's body.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// It comes from the client.
+    Client {
+        /// What comes in.
+        incoming: Incoming,
+        /// Shared with the response's body.
+        exchange: Arc<Exchange>,
+        /// Runs while nothing moves.
+        timer: Option<Pin<Box<Sleep>>>,
+    },
+}
+
+impl RequestBody {
+    /// Passes on what comes in.
+    pub fn new(incoming: Incoming, exchange: &Arc<Exchange>) -> Self {
+        if http_body::Body::is_end_stream(&incoming) {
+            exchange.set_request_done();
+            return Self::Empty;
+        }
+        Self::Client { incoming, exchange: exchange.clone(), timer: None }
+    }
+
+    /// Whether there is none, so that the request can be built again.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+/// `true` where `deadline` has passed; else the task is woken then.
+pub fn poll_deadline(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut Context<'_>) -> bool {
+    let deadline = tokio::time::Instant::from_std(deadline);
+    let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    if sleep.deadline() != deadline {
+        sleep.as_mut().reset(deadline);
+    }
+    sleep.as_mut().poll(cx).is_ready()
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Client { incoming, exchange, timer } = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(&mut *incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                exchange.touch();
+                if incoming.is_end_stream() {
+                    exchange.set_request_done();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                exchange.set_request_done();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                exchange.request_failed.store(true, Ordering::Relaxed);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Pending => {
+                if let Some(deadline) = exchange.idle_deadline()
+                    && poll_deadline(timer, deadline, cx)
+                {
+                    exchange.request_failed.store(true, Ordering::Relaxed);
+                    return Poll::Ready(Some(Err(BodyError::Idle)));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}

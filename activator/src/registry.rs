@@ -1,0 +1,151 @@
+//! Carries what the index knows into the running Functions, the route table and the listeners. Requests read the route table from a
+//! snapshot and never wait for this.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::Function;
+
+use crate::function::FunctionCell;
+use crate::index::{FunctionKey, Index};
+use crate::listen::RoutePorts;
+use crate::route::{Domains, RouteTable};
+use crate::runtime::Shared;
+
+/// All Functions at run time.
+pub struct Registry {
+    shared: Arc<Shared>,
+    bind: IpAddr,
+    domains: Domains,
+    inner: Mutex<Inner>,
+    routes: ArcSwap<RouteTable<Arc<FunctionCell>>>,
+    ports: RoutePorts,
+}
+
+#[derive(Default)]
+struct Inner {
+    index: Index,
+    cells: HashMap<FunctionKey, Arc<FunctionCell>>,
+}
+
+impl Registry {
+    /// Without Functions. Route ports are opened on `bind`.
+    pub fn new(shared: Arc<Shared>, bind: IpAddr, domains: Domains) -> Self {
+        let routes = RouteTable::new(domains.clone(), []);
+        Self {
+            shared,
+            bind,
+            domains,
+            inner: Mutex::default(),
+            routes: ArcSwap::from_pointee(routes),
+            ports: RoutePorts::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The Function of a host name.
+    pub fn lookup(&self, host: &str) -> Option<Arc<FunctionCell>> {
+        self.routes.load().lookup(host)
+    }
+
+    /// The Function of a key.
+    pub fn get(&self, key: &FunctionKey) -> Option<Arc<FunctionCell>> {
+        self.lock().cells.get(key).cloned()
+    }
+
+    /// Every Function.
+    pub fn all(&self) -> Vec<Arc<FunctionCell>> {
+        self.lock().cells.values().cloned().collect()
+    }
+
+    /// Takes in a Function.
+    pub fn apply_function(&self, function: &Function) {
+        let mut inner = self.lock();
+        let Some(key) = FunctionKey::of(function) else { return };
+        let before = inner.index.function(&key).map(|config| config.port);
+        inner.index.apply_function(function);
+        let after = inner.index.function(&key).map(|config| config.port);
+        self.sync(&mut inner, &key);
+        if before != after {
+            self.publish(&inner);
+        }
+    }
+
+    /// Takes in a whole list of Functions; those not in it are gone.
+    pub fn replace_functions(&self, functions: &[Function]) {
+        let mut inner = self.lock();
+        let listed: HashSet<FunctionKey> =
+            functions.iter().filter_map(|f| inner.index.apply_function(f)).collect();
+        let gone = inner.index.retain_functions(&listed);
+        for key in listed.iter().chain(&gone) {
+            self.sync(&mut inner, key);
+        }
+        self.publish(&inner);
+    }
+
+    /// Forgets a Function.
+    pub fn delete_function(&self, function: &Function) {
+        let mut inner = self.lock();
+        if let Some(key) = inner.index.delete_function(function) {
+            self.sync(&mut inner, &key);
+            self.publish(&inner);
+        }
+    }
+
+    /// Takes in a pod.
+    pub fn apply_pod(&self, pod: &Pod) {
+        let mut inner = self.lock();
+        if let Some(key) = inner.index.apply_pod(pod) {
+            self.sync(&mut inner, &key);
+        }
+    }
+
+    /// Forgets a pod.
+    pub fn delete_pod(&self, pod: &Pod) {
+        let mut inner = self.lock();
+        if let Some(key) = inner.index.delete_pod(pod) {
+            self.sync(&mut inner, &key);
+        }
+    }
+
+    /// Forgets the pods that are not listed, by uid.
+    pub fn retain_pods(&self, listed: &HashSet<Arc<str>>) {
+        let mut inner = self.lock();
+        for key in inner.index.retain_pods(listed) {
+            self.sync(&mut inner, &key);
+        }
+    }
+
+    fn sync(&self, inner: &mut Inner, key: &FunctionKey) {
+        let Some(config) = inner.index.function(key).cloned() else {
+            if let Some(cell) = inner.cells.remove(key) {
+                cell.close();
+            }
+            return;
+        };
+        let (pods, cause) = (inner.index.pods(key), inner.index.cause(key));
+        let cell = inner
+            .cells
+            .entry(key.clone())
+            .or_insert_with(|| Arc::new(FunctionCell::new(config.clone(), self.shared.clone())));
+        cell.update(config, pods, cause);
+    }
+
+    fn publish(&self, inner: &Inner) {
+        let routes = inner.cells.values().map(|cell| (cell.key.host(), cell.clone()));
+        self.routes.store(Arc::new(RouteTable::new(self.domains.clone(), routes)));
+        let wanted: BTreeMap<u16, Arc<FunctionCell>> = inner
+            .index
+            .ports()
+            .into_iter()
+            .filter_map(|(port, key)| Some((port, inner.cells.get(&key)?.clone())))
+            .collect();
+        self.ports.set(&self.shared, self.bind, &wanted);
+    }
+}

@@ -1,0 +1,293 @@
+//! Wires the parts together: what they share, which tasks run, which ports are open. Tests start the same activator with ephemeral
+//! ports and a `/scale` of their own.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::args::Args;
+use crate::control::{Control, Token};
+use crate::limits::{Limits, Pending};
+use crate::listen::sweep::Connections;
+use crate::listen::{accept, bind};
+use crate::metrics::Metrics;
+use crate::proxy::Target;
+use crate::publish::Publisher;
+use crate::registry::Registry;
+use crate::route::Domains;
+use crate::scale::{KubeScale, ScalePort};
+use crate::shutdown::{DrainSettings, drain};
+use crate::{admin, control, publish, watch};
+
+/// What all parts share.
+pub struct Shared {
+    /// Process-wide bounds.
+    pub limits: Limits,
+    /// What waits in all queues.
+    pub pending: Pending,
+    /// `/scale`.
+    pub scale: Arc<dyn ScalePort>,
+    /// Where samples go.
+    pub publisher: Publisher,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// When this activator started; seconds of samples count from here.
+    pub epoch: Instant,
+    /// Room for client connections.
+    pub connections: Arc<Semaphore>,
+    /// Client connections, for the sweep.
+    pub clients: Connections,
+    /// Connections and tunnels, for the drain.
+    pub tasks: TaskTracker,
+    /// Listeners close.
+    pub stop_accepting: CancellationToken,
+    /// Idle connections close, busy ones after their requests.
+    pub close_idle: CancellationToken,
+    /// Everything closes.
+    pub force_close: CancellationToken,
+    draining: AtomicBool,
+    functions_listed: AtomicBool,
+    pods_listed: AtomicBool,
+    last_accept_millis: AtomicU64,
+}
+
+impl Shared {
+    /// For an activator that starts now.
+    pub fn new(limits: Limits, scale: Arc<dyn ScalePort>) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
+            limits,
+            pending: Pending::default(),
+            scale,
+            publisher: Publisher::default(),
+            metrics: Metrics::default(),
+            epoch: Instant::now(),
+            clients: Connections::default(),
+            tasks: TaskTracker::new(),
+            stop_accepting: CancellationToken::new(),
+            close_idle: CancellationToken::new(),
+            force_close: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            functions_listed: AtomicBool::new(false),
+            pods_listed: AtomicBool::new(false),
+            last_accept_millis: AtomicU64::new(0),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A connection was accepted.
+    pub fn note_accept(&self) {
+        self.last_accept_millis.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// When the last connection was accepted; the epoch where none was.
+    pub fn last_accept(&self) -> Instant {
+        self.epoch + Duration::from_millis(self.last_accept_millis.load(Ordering::Relaxed))
+    }
+
+    /// The drain has begun.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The Functions were listed. `true` the first time.
+    pub fn functions_listed(&self) -> bool {
+        !self.functions_listed.swap(true, Ordering::Relaxed)
+    }
+
+    /// The pods were listed. `true` the first time.
+    pub fn pods_listed(&self) -> bool {
+        !self.pods_listed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Why this activator should get no connections; `None` where it should.
+    pub fn not_ready_because(&self) -> Option<&'static str> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("draining\n");
+        }
+        if !self.functions_listed.load(Ordering::Relaxed) || !self.pods_listed.load(Ordering::Relaxed) {
+            return Some("the first lists of functions and pods have not come yet\n");
+        }
+        None
+    }
+}
+
+/// What an activator needs besides flags: addresses, bounds, names.
+pub struct Config {
+    /// Address of every port.
+    pub bind: IpAddr,
+    /// Where the Host header names the Function; 0: any free port.
+    pub http_port: u16,
+    /// `/livez`, `/readyz`, `/metrics`.
+    pub admin_port: u16,
+    /// The control protocol.
+    pub control_port: u16,
+    /// Who may use it.
+    pub token: Token,
+    /// Host names.
+    pub domains: Domains,
+    /// Bounds.
+    pub limits: Limits,
+    /// The way out.
+    pub drain: DrainSettings,
+}
+
+/// A running activator.
+pub struct Activator {
+    /// What its parts share.
+    pub shared: Arc<Shared>,
+    /// Its Functions.
+    pub registry: Arc<Registry>,
+    /// Where the Host header names the Function.
+    pub http: SocketAddr,
+    /// `/livez`, `/readyz`, `/metrics`.
+    pub admin: SocketAddr,
+    /// The control protocol.
+    pub control: SocketAddr,
+    drain: DrainSettings,
+}
+
+impl Activator {
+    /// Opens the ports and starts every task but the watches.
+    ///
+    /// # Errors
+    /// A port cannot be opened; the message names its flag.
+    pub fn start(config: Config, scale: Arc<dyn ScalePort>) -> anyhow::Result<Self> {
+        let open = |port: u16, flag: &str| -> anyhow::Result<(TcpListener, SocketAddr)> {
+            let listener = bind(SocketAddr::new(config.bind, port)).with_context(|| {
+                format!("cannot open port {port}: give another with --{flag}, or end what holds it")
+            })?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (http_listener, http) = open(config.http_port, "http-port")?;
+        let (admin_listener, admin) = open(config.admin_port, "admin-port")?;
+        let (control_listener, control_address) = open(config.control_port, "control-port")?;
+        let shared = Arc::new(Shared::new(config.limits, scale));
+        let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains));
+        let target = Target::Hosts(registry.clone());
+        let control =
+            Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
+        tokio::spawn(accept(shared.clone(), http_listener, target, shared.stop_accepting.clone()));
+        tokio::spawn(serve_admin(admin_listener, shared.clone(), registry.clone()));
+        tokio::spawn(serve_control(control_listener, control));
+        tokio::spawn(publish::run(shared.clone(), registry.clone()));
+        tokio::spawn(sweep(shared.clone()));
+        Ok(Self { shared, registry, http, admin, control: control_address, drain: config.drain })
+    }
+
+    /// Drains. `true` where everything in flight was finished.
+    pub async fn drain(&self) -> bool {
+        drain(&self.shared, self.drain).await
+    }
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        let now = shared.millis();
+        shared.clients.sweep(now, &shared.limits, shared.close_idle.is_cancelled());
+    }
+}
+
+fn small_server() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60)).max_buf_size(64 * 1024);
+    builder
+}
+
+async fn serve_admin(listener: TcpListener, shared: Arc<Shared>, registry: Arc<Registry>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (shared, registry) = (shared.clone(), registry.clone());
+        let service = service_fn(move |request| admin::handle(shared.clone(), registry.clone(), request));
+        tokio::spawn(small_server().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+async fn serve_control(listener: TcpListener, control: Control) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let control = control.clone();
+        let service = service_fn(move |request| control::handle(control.clone(), request));
+        tokio::spawn(small_server().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+/// Sets up logging to standard error; `RUST_LOG` chooses what.
+pub fn init_logging(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}
+
+/// Runs the activator until a signal ends it.
+///
+/// # Errors
+/// A flag is wrong, a port is taken, or there is no way to reach a cluster.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let limits = args.limits()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let client = kube::Client::try_default().await.context(
+        "cannot find a cluster: run inside one with a service account, or set KUBECONFIG to a kubeconfig file",
+    )?;
+    let config = Config {
+        bind: args.bind,
+        http_port: args.http_port,
+        admin_port: args.admin_port,
+        control_port: args.control_port,
+        token: args.control_token_file.clone().map_or(Token::Missing, Token::File),
+        domains: Domains::new(&args.cluster_domain, &args.domain),
+        limits,
+        drain: DrainSettings {
+            quiet: Duration::from_secs(args.drain_delay_seconds),
+            quiet_max: Duration::from_secs(args.drain_delay_max_seconds),
+            in_flight: Duration::from_secs(args.drain_timeout_seconds),
+        },
+    };
+    let activator = Activator::start(config, Arc::new(KubeScale::new(client.clone())))?;
+    info!(http = %activator.http, admin = %activator.admin, control = %activator.control, "started");
+    let (shared, registry) = (&activator.shared, &activator.registry);
+    let namespace = args.namespace.clone();
+    tokio::spawn(watch::functions(shared.clone(), registry.clone(), client.clone(), namespace.clone()));
+    tokio::spawn(watch::pods(shared.clone(), registry.clone(), client, namespace));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::select! {
+        _ = activator.drain() => {}
+        _ = interrupt.recv() => info!("interrupted again: leaving at once"),
+    }
+    info!("stopped");
+    Ok(())
+}

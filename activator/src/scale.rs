@@ -1,0 +1,129 @@
+//! Reading and writing a Deployment's `/scale`: the only thing that the activator ever writes to Kubernetes.
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, Patch, PatchParams};
+use pilotlight_crds::names::MANAGER_ACTIVATOR;
+use std::time::Duration;
+
+/// A Deployment's `/scale`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// `spec.replicas`.
+    pub replicas: i32,
+    /// Precondition of the next write.
+    pub resource_version: String,
+}
+
+/// Why `/scale` could not be read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScaleError {
+    /// Somebody wrote it meanwhile: read it again.
+    #[error("/scale was changed meanwhile")]
+    Conflict,
+    /// There is no such Deployment.
+    #[error("the revision's Deployment does not exist; the operator brings it back when it runs")]
+    NotFound,
+    /// The API server refuses.
+    #[error("the API server refuses to let the activator scale the Deployment: {0}")]
+    Refused(String),
+    /// The API server does not answer.
+    #[error("the API server does not answer: {0}")]
+    Unavailable(String),
+}
+
+impl ScaleError {
+    /// CamelCase, for answers and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict => "ScaleConflict",
+            Self::NotFound => "DeploymentNotFound",
+            Self::Refused(_) => "ScaleRefused",
+            Self::Unavailable(_) => "ApiServerUnavailable",
+        }
+    }
+}
+
+/// Reads and writes `/scale`. Tests bring their own.
+pub trait ScalePort: Send + Sync + 'static {
+    /// Reads it.
+    fn get<'a>(&'a self, namespace: &'a str, deployment: &'a str) -> BoxFuture<'a, Result<Scale, ScaleError>>;
+
+    /// Sets `replicas`, on condition that it still has `resource_version`.
+    fn set<'a>(
+        &'a self,
+        namespace: &'a str,
+        deployment: &'a str,
+        replicas: i32,
+        resource_version: &'a str,
+    ) -> BoxFuture<'a, Result<(), ScaleError>>;
+}
+
+/// One call must not hold a wake up for longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// [`ScalePort`] on a real API server.
+#[derive(Clone)]
+pub struct KubeScale {
+    client: kube::Client,
+}
+
+impl KubeScale {
+    /// Uses this client.
+    pub fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    fn api(&self, namespace: &str) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+impl ScalePort for KubeScale {
+    fn get<'a>(&'a self, namespace: &'a str, deployment: &'a str) -> BoxFuture<'a, Result<Scale, ScaleError>> {
+        Box::pin(async move {
+            let api = self.api(namespace);
+            let scale = within(api.get_scale(deployment)).await?;
+            Ok(Scale {
+                replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
+                resource_version: scale.metadata.resource_version.unwrap_or_default(),
+            })
+        })
+    }
+
+    fn set<'a>(
+        &'a self,
+        namespace: &'a str,
+        deployment: &'a str,
+        replicas: i32,
+        resource_version: &'a str,
+    ) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async move {
+            let api = self.api(namespace);
+            let params = PatchParams {
+                field_manager: Some(MANAGER_ACTIVATOR.to_owned()),
+                ..PatchParams::default()
+            };
+            let patch = serde_json::json!({
+                "metadata": { "resourceVersion": resource_version },
+                "spec": { "replicas": replicas },
+            });
+            within(api.patch_scale(deployment, &params, &Patch::Merge(&patch))).await?;
+            Ok(())
+        })
+    }
+}
+
+async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ScaleError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) => Err(match status.code {
+            404 => ScaleError::NotFound,
+            409 => ScaleError::Conflict,
+            code if code == 429 || code >= 500 => ScaleError::Unavailable(status.message.clone()),
+            _ => ScaleError::Refused(status.message.clone()),
+        }),
+        Ok(Err(error)) => Err(ScaleError::Unavailable(error.to_string())),
+        Err(_) => Err(ScaleError::Unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+    }
+}
