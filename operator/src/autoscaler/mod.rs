@@ -6,20 +6,58 @@
 //!
 //! It runs in the leader only: start it after the lease is won and cancel `shutdown` when it is lost.
 
+mod clock;
+mod cluster;
+mod control;
+mod decisions;
+mod drain;
+mod evaluation;
 mod events;
+mod inbox;
+mod ledger;
+mod lines;
 mod metrics;
+mod pods;
+mod progress;
+mod registry;
+mod schedule;
+mod situation;
+mod stepdown;
+mod steps;
+mod stream;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use events::{ScalingEvent, ScalingEventKind};
 pub use metrics::AutoscalerMetrics;
 pub use view::{ActivatorAddress, ActivatorView};
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use pilotlight_crds::Function;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use clock::Clock;
+use cluster::{Cluster, KubeCluster};
+use control::ControlClient;
+use decisions::DecisionLog;
+use evaluation::Evaluation;
+use inbox::Inbox;
+use ledger::{FunctionKey, Ledger};
+use pods::PodChange;
+use registry::Registry;
+use schedule::Schedule;
+
+/// Messages that may wait between tasks; beyond it their senders wait.
+const CHANNEL: usize = 64;
 
 /// All that the autoscaler needs from the rest of the operator.
 pub struct AutoscalerContext {
@@ -49,44 +87,114 @@ pub struct AutoscalerContext {
 pub struct Autoscaler;
 
 impl Autoscaler {
-    /// Starts all tasks on the current tokio runtime and returns at once.
+    /// Starts all tasks on the current tokio runtime and returns at once. It begins to listen to activators once the stores are
+    /// filled.
     pub fn start(context: AutoscalerContext) -> AutoscalerHandle {
-        let _ = context;
-        AutoscalerHandle {
-            view: ActivatorView::default(),
-        }
+        let cluster = KubeCluster {
+            client: context.client.clone(),
+            namespace: context.namespace.clone(),
+            activator_selector: context.activator_selector.clone(),
+        };
+        let (client, namespace) = (context.client.clone(), context.namespace.clone());
+        let selector = context.activator_selector.clone();
+        let (changes, pods) = mpsc::channel(CHANNEL);
+        let watching = pods::watch(client, namespace, selector, changes);
+        let (handle, evaluation) = assemble(context, cluster, pods);
+        tokio::spawn(async move {
+            // The watch ends when the loop drops its receiver, or here.
+            let watching = tokio::spawn(watching);
+            evaluation.await;
+            watching.abort();
+        });
+        handle
     }
+}
+
+/// The handle, and the evaluation loop behind it.
+fn assemble<C: Cluster>(
+    context: AutoscalerContext,
+    cluster: C,
+    pods: mpsc::Receiver<PodChange>,
+) -> (AutoscalerHandle, impl Future<Output = ()> + Send) {
+    let (heard_sender, heard) = mpsc::channel(CHANNEL);
+    let (view, snapshot) = watch::channel(view::Snapshot::new());
+    let inbox = Arc::new(Inbox::default());
+    let decisions = Arc::new(DecisionLog::default());
+    let handle = AutoscalerHandle {
+        view: ActivatorView::new(snapshot),
+        inbox: Arc::clone(&inbox),
+        decisions: Arc::clone(&decisions),
+    };
+    let evaluation = Evaluation {
+        cluster: Arc::new(cluster),
+        control: ControlClient::new(&context.token),
+        clock: Clock::start(),
+        functions: context.functions,
+        deployments: context.deployments,
+        inbox,
+        decisions,
+        metrics: context.metrics,
+        events: context.events,
+        view,
+        shutdown: context.shutdown,
+        heard_sender,
+        ledger: Ledger::default(),
+        registry: Registry::default(),
+        schedule: Schedule::default(),
+        progress: HashMap::new(),
+        listeners: HashMap::new(),
+        steps: JoinSet::new(),
+    };
+    let run = async move {
+        let ready = async {
+            evaluation.functions.wait_until_ready().await?;
+            evaluation.deployments.wait_until_ready().await
+        };
+        tokio::select! {
+            ready = ready => if ready.is_err() {
+                error!("The caches ended before they were filled; nothing is scaled");
+                return;
+            },
+            () = evaluation.shutdown.cancelled() => return,
+        }
+        evaluation.run(pods, heard).await;
+    };
+    (handle, run)
 }
 
 /// How the rest of the operator talks to the autoscaler. Cheap to clone; no call blocks.
 #[derive(Clone)]
 pub struct AutoscalerHandle {
     view: ActivatorView,
+    inbox: Arc<Inbox>,
+    decisions: Arc<DecisionLog>,
 }
 
 impl AutoscalerHandle {
     /// Tells that the Function, one of its Deployments or one of its pods changed, so that it is looked at again at once. Missing
     /// a call only costs time: everything is looked at every ten seconds.
     pub fn changed(&self, namespace: &str, name: &str) {
-        let _ = (namespace, name);
+        self.inbox.changed(FunctionKey::new(namespace, name));
     }
 
     /// Keeps `revision` at `replicas` or more until [`Self::clear_initial`], so that a new revision can prove that it starts.
     /// Idempotent.
     pub fn set_initial(&self, namespace: &str, name: &str, revision: &str, replicas: u32) {
-        let _ = (namespace, name, revision, replicas);
+        let key = FunctionKey::new(namespace, name);
+        self.inbox.set_floor(key, revision, replicas);
     }
 
     /// Ends what [`Self::set_initial`] began. If the revision does not become the Function's `status.route.revision` within ten seconds, it
     /// is scaled to zero; if it does, the idle rule decides. Idempotent.
     pub fn clear_initial(&self, namespace: &str, name: &str, revision: &str) {
-        let _ = (namespace, name, revision);
+        let key = FunctionKey::new(namespace, name);
+        self.inbox.clear_floor(key, revision);
     }
 
     /// While `true`, every Function's active revision keeps at least one replica, whatever its idle time: the pods are
     /// reached without an activator, so nobody could wake them.
     pub fn set_fail_open(&self, fail_open: bool) {
-        let _ = fail_open;
+        self.inbox.set_fail_open(fail_open);
     }
 
     /// The activators that run, and the routes that they acknowledged.
@@ -97,7 +205,6 @@ impl AutoscalerHandle {
     /// The last decision for a Function and its reason, as the JSON body of `GET /decisions?namespace=&name=`. `None` if there
     /// was none yet.
     pub fn last_decision(&self, namespace: &str, name: &str) -> Option<serde_json::Value> {
-        let _ = (namespace, name);
-        None
+        self.decisions.json(&FunctionKey::new(namespace, name))
     }
 }

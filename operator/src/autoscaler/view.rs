@@ -43,11 +43,7 @@ impl ActivatorView {
     /// The activators that accept connections for this Function on this port, sorted by address; an activator that is being
     /// deleted or isn't ready is in it with `ready: false`.
     pub fn acknowledged(&self, namespace: &str, name: &str, port: u16) -> Vec<ActivatorAddress> {
-        let wanted = RouteAck {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            port,
-        };
+        let wanted = RouteAck { namespace: namespace.to_owned(), name: name.to_owned(), port };
         let mut addresses: Vec<_> = self
             .snapshot
             .borrow()
@@ -61,10 +57,7 @@ impl ActivatorView {
 
     /// Whether at least one activator is ready.
     pub fn any_ready(&self) -> bool {
-        self.snapshot
-            .borrow()
-            .values()
-            .any(|activator| activator.address.ready)
+        self.snapshot.borrow().values().any(|activator| activator.address.ready)
     }
 
     /// Waits for the next change since the last call; changes in quick succession are one. Returns `false` when the

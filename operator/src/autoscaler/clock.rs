@@ -1,0 +1,33 @@
+//! The autoscaler's one clock: monotonic milliseconds, as `pilotlight_scaling` counts them.
+
+use pilotlight_scaling::Millis;
+use tokio::time::Instant;
+
+/// What the clock shows at its start: a day, so that replayed history never lies before zero.
+const START: u64 = 86_400_000;
+
+/// A monotonic clock. Clones show the same time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub(super) fn start() -> Self {
+        Self {
+            origin: Instant::now(),
+        }
+    }
+
+    /// The time now.
+    pub(super) fn now(self) -> Millis {
+        let elapsed = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - START);
+        Millis(START + elapsed)
+    }
+
+    /// The runtime's instant of `moment`.
+    pub(super) fn instant(self, moment: Millis) -> Instant {
+        self.origin + std::time::Duration::from_millis(moment.0.saturating_sub(START))
+    }
+}

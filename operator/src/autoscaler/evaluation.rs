@@ -1,0 +1,427 @@
+//! The evaluation loop: one task owns all state, hears activators, looks at the Functions that are due, and starts steps.
+//!
+//! What always holds: at most one step of a Function is under way; a step works on the number of replicas that its decision saw, or
+//! not at all; looking costs what changed, not what exists.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use kube::runtime::reflector::{ObjectRef, Store};
+use pilotlight_crds::Function;
+use pilotlight_scaling::{ActivatorId, Floor, FloorReason, Millis, Origin};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::cluster::Cluster;
+use super::control::ControlClient;
+use super::decisions::DecisionLog;
+use super::events::ScalingEvent;
+use super::inbox::{Inbox, News};
+use super::ledger::{FunctionKey, Ledger, Scene};
+use super::metrics::AutoscalerMetrics;
+use super::pods::PodChange;
+use super::progress::{Done, Progress};
+use super::registry::{Change, Registry};
+use super::schedule::Schedule;
+use super::situation::{self, RevisionRead, Step};
+use super::stream::{Heard, Listener};
+use super::view::Snapshot;
+use super::{clock::Clock, steps};
+
+/// How often Functions that nobody spoke of are compared with what was seen of them.
+const RESYNC: Duration = Duration::from_secs(10);
+/// Milliseconds between two looks at a Function under load.
+const TICK_MILLIS: u64 = 2_000;
+/// Milliseconds between two looks at a Function that is poked again and again.
+const POKE_MILLIS: u64 = 50;
+/// Time for the steps under way when the loop ends.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What the loop needs from outside.
+pub(super) struct Evaluation<C> {
+    pub(super) cluster: Arc<C>,
+    pub(super) control: ControlClient,
+    pub(super) clock: Clock,
+    pub(super) functions: Store<Function>,
+    pub(super) deployments: Store<Deployment>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) decisions: Arc<DecisionLog>,
+    pub(super) metrics: AutoscalerMetrics,
+    pub(super) events: mpsc::Sender<ScalingEvent>,
+    pub(super) view: watch::Sender<Snapshot>,
+    pub(super) shutdown: CancellationToken,
+    pub(super) heard_sender: mpsc::Sender<Heard>,
+    pub(super) ledger: Ledger,
+    pub(super) registry: Registry,
+    pub(super) schedule: Schedule,
+    pub(super) progress: HashMap<FunctionKey, Progress>,
+    pub(super) listeners: HashMap<ActivatorId, AbortHandle>,
+    pub(super) steps: JoinSet<Done>,
+}
+
+impl<C: Cluster> Evaluation<C> {
+    /// Runs until shutdown.
+    pub(super) async fn run(
+        mut self,
+        mut pods: mpsc::Receiver<PodChange>,
+        mut heard: mpsc::Receiver<Heard>,
+    ) {
+        let mut resync = tokio::time::interval(RESYNC);
+        resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let shutdown = self.shutdown.clone();
+        let inbox = Arc::clone(&self.inbox);
+        loop {
+            let due = self.schedule.next().map(|at| self.clock.instant(at));
+            let wait = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(change) = pods.recv() => self.pod(change),
+                Some(heard) = heard.recv() => self.hear(heard),
+                Some(done) = self.steps.join_next() => self.done(done),
+                () = inbox.notified() => self.news(),
+                () = wait => {}
+                _ = resync.tick() => self.resync(),
+            }
+            self.look_at_due();
+        }
+        for listener in self.listeners.values() {
+            listener.abort();
+        }
+        let steps = async { while self.steps.join_next().await.is_some() {} };
+        // A step that does not end in time is left to end by the activators' fence.
+        let _ = tokio::time::timeout(FAREWELL, steps).await;
+    }
+
+    fn pod(&mut self, change: PodChange) {
+        let now = self.clock.now();
+        match change {
+            PodChange::Applied { pod, listed } => {
+                let origin = if listed { Origin::Unknown } else { Origin::Born };
+                let change = self.registry.apply(&pod);
+                self.activator(change, origin, now);
+            }
+            PodChange::Deleted { uid } => {
+                let change = self.registry.delete(&uid);
+                self.activator(change, Origin::Born, now);
+            }
+            PodChange::AllListed { uids } => {
+                for uid in self.registry.missing_from(&uids) {
+                    let change = self.registry.delete(&uid);
+                    self.activator(change, Origin::Born, now);
+                }
+            }
+        }
+        self.show();
+    }
+
+    fn activator(&mut self, change: Change, origin: Origin, now: Millis) {
+        match change {
+            Change::None => {}
+            Change::Listen { id, pod, address, joined } => {
+                if joined {
+                    info!(pod = %pod, "An activator joined");
+                }
+                self.ledger.join(id, now, origin);
+                let listener = Listener {
+                    id,
+                    pod,
+                    address,
+                    control: self.control.clone(),
+                    clock: self.clock,
+                    heard: self.heard_sender.clone(),
+                    metrics: self.metrics.clone(),
+                };
+                let task = tokio::spawn(listener.run()).abort_handle();
+                if let Some(before) = self.listeners.insert(id, task) {
+                    before.abort();
+                }
+            }
+            Change::Left { id, pod } => {
+                info!(pod = %pod, "An activator left");
+                self.ledger.depart(id, now);
+                if let Some(listener) = self.listeners.remove(&id) {
+                    listener.abort();
+                }
+            }
+        }
+        self.metrics.listening(self.listeners.len());
+    }
+
+    /// Shows the activators to the rest of the operator, if anything changed.
+    fn show(&self) {
+        let snapshot = self.registry.snapshot();
+        self.view.send_if_modified(|shown| {
+            let changed = *shown != snapshot;
+            if changed {
+                *shown = snapshot;
+            }
+            changed
+        });
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Cut { id } => self.ledger.interrupted(id),
+            Heard::Batch { id, at, batch } => {
+                self.metrics.heard();
+                if self.registry.acknowledge(id, batch.full, &batch.routes) {
+                    self.show();
+                }
+                let functions = &self.functions;
+                let touched = self
+                    .ledger
+                    .hear(id, at, &batch, |key| functions.get(&reference(key)).is_some());
+                for key in touched.sampled {
+                    self.look_again(&key, TICK_MILLIS);
+                }
+                for key in touched.poked {
+                    self.look_again(&key, POKE_MILLIS);
+                }
+            }
+        }
+    }
+
+    /// Looks at a Function now, or once `pause` ms have passed since the last look.
+    fn look_again(&mut self, key: &FunctionKey, pause: u64) {
+        let last = self.progress.get(key).and_then(|progress| progress.looked);
+        let earliest = last.map_or(Millis(0), |last| Millis(last.0 + pause));
+        self.schedule.at(key, earliest.max(self.clock.now()));
+    }
+
+    fn news(&mut self) {
+        let now = self.clock.now();
+        match self.inbox.take() {
+            News::Some(changed) => {
+                for key in changed {
+                    self.schedule.at(&key, now);
+                }
+            }
+            News::All => {
+                for function in self.functions.state() {
+                    self.schedule.at(&key_of(&function), now);
+                }
+            }
+        }
+    }
+
+    /// Finds Functions that changed although nobody said so, and forgets those that are gone.
+    fn resync(&mut self) {
+        let now = self.clock.now();
+        for function in self.functions.state() {
+            let key = key_of(&function);
+            let seen = self.progress.get(&key).and_then(|progress| progress.seen.as_ref());
+            if seen != Some(&self.versions(&function, &key)) {
+                self.schedule.at(&key, now);
+            }
+        }
+        let functions = &self.functions;
+        let known = self.progress.keys();
+        let gone: Vec<_> = known
+            .filter(|key| functions.get(&reference(key)).is_none())
+            .cloned()
+            .collect();
+        for key in gone {
+            self.forget(&key);
+        }
+    }
+
+    fn forget(&mut self, key: &FunctionKey) {
+        self.ledger.forget(key);
+        self.schedule.forget(key);
+        self.progress.remove(key);
+        self.decisions.forget(key);
+        self.metrics.forget(key);
+        self.inbox.forget(key);
+    }
+
+    fn look_at_due(&mut self) {
+        let now = self.clock.now();
+        while let Some(key) = self.schedule.take(now) {
+            match self.functions.get(&reference(&key)) {
+                Some(function) => self.look(&key, &function, now),
+                None => self.forget(&key),
+            }
+        }
+    }
+
+    /// The Function's revisions as the caches and our own last writes show them.
+    fn revisions(&self, function: &Function, key: &FunctionKey) -> Vec<RevisionRead> {
+        let floors = self.inbox.floors(key);
+        let names: BTreeSet<&str> = situation::revisions(function)
+            .chain(floors.keys().map(String::as_str))
+            .collect();
+        let found = names.into_iter().filter_map(|name| {
+            let reference = ObjectRef::new(name).within(&key.namespace);
+            let deployment = self.deployments.get(&reference)?;
+            situation::read(&deployment, &key.name)
+        });
+        found.collect()
+    }
+
+    fn versions(&self, function: &Function, key: &FunctionKey) -> Vec<Option<String>> {
+        let revisions = self.revisions(function, key).into_iter();
+        std::iter::once(function.resource_version())
+            .chain(revisions.map(|revision| revision.resource_version))
+            .collect()
+    }
+
+    fn look(&mut self, key: &FunctionKey, function: &Function, now: Millis) {
+        let mut revisions = self.revisions(function, key);
+        let seen = self.versions(function, key);
+        let progress = self.progress.entry(key.clone()).or_default();
+        progress.looked = Some(now);
+        progress.seen = Some(seen);
+        if function.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        progress.correct(&mut revisions);
+        let floors = self.inbox.floors(key);
+        let active = situation::active_revision(function);
+        let (active, others): (Vec<_>, Vec<_>) = revisions
+            .into_iter()
+            .partition(|revision| Some(revision.name.as_str()) == active);
+        let max = function.spec.scaling.max_replicas;
+        let mut steps =
+            situation::others(now, &others, &floors, max, &mut progress.out_of_use);
+        let mut next = situation::next_out_of_use(now, &progress.out_of_use);
+        if let Some(active) = active.first() {
+            if let Some(event) = progress.notice_wake(key, active) {
+                self.tell(event);
+            }
+            let floor = floor(floors.get(&active.name).copied(), self.inbox.fail_open());
+            let scene = Scene {
+                policy: situation::policy(function),
+                current: active.replicas,
+                ready: active.ready,
+                floor,
+            };
+            let (step, check) = self.decide(key, active, &scene, now);
+            next = [next, check].into_iter().flatten().min();
+            // Floors of new revisions come first, revisions out of use last.
+            let at = steps.iter().take_while(|step| step.to > step.from).count();
+            steps.splice(at..at, step);
+        }
+        if let Some(next) = next {
+            self.schedule.at(key, next);
+        }
+        self.start(key, &steps, now);
+    }
+
+    /// Decides for the revision that gets the traffic.
+    fn decide(
+        &mut self,
+        key: &FunctionKey,
+        active: &RevisionRead,
+        scene: &Scene,
+        now: Millis,
+    ) -> (Option<Step>, Option<Millis>) {
+        let decision = self.ledger.decide(key, now, scene);
+        let code = decision.reason.code();
+        self.metrics.decided(key, code, decision.replicas, active.replicas);
+        let counts = (active.replicas, active.ready);
+        self.decisions.put(key, &active.name, counts, &decision);
+        debug!(
+            function = %key.name, namespace = %key.namespace, revision = %active.name,
+            replicas = decision.replicas, current = active.replicas, reason = %decision.reason,
+            "Decided"
+        );
+        let step = (decision.replicas != active.replicas).then(|| Step {
+            revision: active.name.clone(),
+            from: active.replicas,
+            to: decision.replicas,
+            reason: decision.reason.to_string(),
+        });
+        (step, decision.next_check)
+    }
+
+    /// Starts the first step that may be tried now.
+    fn start(&mut self, key: &FunctionKey, steps: &[Step], now: Millis) {
+        let Some(progress) = self.progress.get_mut(key) else {
+            return;
+        };
+        if progress.under_way {
+            return;
+        }
+        let Some(step) = steps.iter().find(|step| progress.may_try(step, now)) else {
+            let retry = steps.iter().map(|step| progress.not_before(step)).min();
+            if let Some(at) = retry {
+                self.schedule.at(key, at);
+            }
+            return;
+        };
+        progress.under_way = true;
+        let task = steps::Task {
+            cluster: Arc::clone(&self.cluster),
+            control: self.control.clone(),
+            known: self.registry.peers(),
+            shutdown: self.shutdown.clone(),
+            key: key.clone(),
+            step: step.clone(),
+        };
+        self.steps.spawn(task.run());
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let now = self.clock.now();
+        let Ok(done) = done else {
+            // A step panicked: which one is unknown, and no Function may wait for it for ever.
+            tracing::error!("A scaling step panicked; please report this with the panic message above");
+            for (key, progress) in &mut self.progress {
+                progress.under_way = false;
+                self.schedule.at(key, now);
+            }
+            return;
+        };
+        let direction = if done.step.to > done.step.from { "up" } else { "down" };
+        self.metrics.wrote(direction, done.outcome.code(), done.took);
+        let Some(progress) = self.progress.get_mut(&done.key) else {
+            return;
+        };
+        let after = progress.finish(&done, now);
+        self.schedule.at(&done.key, after.look_at);
+        if let Some(event) = after.event {
+            self.tell(event);
+        }
+    }
+
+    /// Hands an event on; where nobody takes it in time it is only in the log.
+    fn tell(&self, event: ScalingEvent) {
+        if self.events.try_send(event).is_err() {
+            debug!("An event about scaling was dropped");
+        }
+    }
+}
+
+/// The floor beside `minReplicas`: the higher of the two there may be.
+fn floor(initial: Option<u32>, fail_open: bool) -> Option<Floor> {
+    let initial = initial.map(|replicas| Floor {
+        replicas,
+        reason: FloorReason::Initial,
+    });
+    let open = fail_open.then_some(Floor {
+        replicas: 1,
+        reason: FloorReason::FailOpen,
+    });
+    initial.into_iter().chain(open).max_by_key(|floor| floor.replicas)
+}
+
+fn reference(key: &FunctionKey) -> ObjectRef<Function> {
+    ObjectRef::new(&key.name).within(&key.namespace)
+}
+
+fn key_of(function: &Function) -> FunctionKey {
+    FunctionKey {
+        namespace: function.namespace().unwrap_or_default(),
+        name: function.name_any(),
+    }
+}

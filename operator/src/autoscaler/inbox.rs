@@ -1,0 +1,114 @@
+//! What the rest of the operator told the autoscaler and it has not looked at yet. Calls never wait, and however often one is
+//! repeated, memory is bounded by the number of Functions.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::ledger::FunctionKey;
+
+#[derive(Debug, Default)]
+struct Told {
+    changed: BTreeSet<FunctionKey>,
+    floors: HashMap<FunctionKey, BTreeMap<String, u32>>,
+    fail_open: bool,
+    all_changed: bool,
+}
+
+/// What was told.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    told: Mutex<Told>,
+    news: Notify,
+}
+
+/// What changed since the last look.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Everything may have.
+    All,
+    /// These Functions did.
+    Some(BTreeSet<FunctionKey>),
+}
+
+impl Inbox {
+    pub(super) fn changed(&self, key: FunctionKey) {
+        self.lock().changed.insert(key);
+        self.news.notify_one();
+    }
+
+    pub(super) fn set_floor(&self, key: FunctionKey, revision: &str, replicas: u32) {
+        let mut told = self.lock();
+        let floors = told.floors.entry(key.clone()).or_default();
+        if floors.insert(revision.to_owned(), replicas) == Some(replicas) {
+            return;
+        }
+        told.changed.insert(key);
+        drop(told);
+        self.news.notify_one();
+    }
+
+    pub(super) fn clear_floor(&self, key: FunctionKey, revision: &str) {
+        let mut told = self.lock();
+        let Some(floors) = told.floors.get_mut(&key) else {
+            return;
+        };
+        if floors.remove(revision).is_none() {
+            return;
+        }
+        if floors.is_empty() {
+            told.floors.remove(&key);
+        }
+        told.changed.insert(key);
+        drop(told);
+        self.news.notify_one();
+    }
+
+    pub(super) fn set_fail_open(&self, fail_open: bool) {
+        let mut told = self.lock();
+        if told.fail_open == fail_open {
+            return;
+        }
+        told.fail_open = fail_open;
+        told.all_changed = true;
+        drop(told);
+        self.news.notify_one();
+    }
+
+    /// Waits until something is told.
+    pub(super) async fn notified(&self) {
+        self.news.notified().await;
+    }
+
+    /// Takes what changed.
+    pub(super) fn take(&self) -> News {
+        let mut told = self.lock();
+        let changed = std::mem::take(&mut told.changed);
+        if std::mem::take(&mut told.all_changed) {
+            News::All
+        } else {
+            News::Some(changed)
+        }
+    }
+
+    /// The floors of a Function's revisions.
+    pub(super) fn floors(&self, key: &FunctionKey) -> BTreeMap<String, u32> {
+        self.lock().floors.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Whether every Function must keep a replica.
+    pub(super) fn fail_open(&self) -> bool {
+        self.lock().fail_open
+    }
+
+    /// Forgets a Function that is gone.
+    pub(super) fn forget(&self, key: &FunctionKey) {
+        self.lock().floors.remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        // Every change is one assignment, so what a panic left behind is whole.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,163 @@
+//! What the autoscaler knows of load: batches become windows of each Function, windows become decisions. Pure; `now` is an argument.
+//!
+//! What always holds: only Functions that exist are kept, and a batch costs as much as it has Functions with traffic.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pilotlight_crds::control::{FunctionSample, SampleBatch};
+use pilotlight_scaling::{
+    ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy,
+    Sample, Second, Windows, decide,
+};
+
+/// A Function's namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FunctionKey {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl FunctionKey {
+    pub(super) fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// What a decision needs beside load.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    pub(super) policy: Policy,
+    pub(super) current: u32,
+    pub(super) ready: u32,
+    pub(super) floor: Option<Floor>,
+}
+
+/// Functions that a batch is about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Touched {
+    /// They had traffic.
+    pub(super) sampled: Vec<FunctionKey>,
+    /// Something waits in them now.
+    pub(super) poked: Vec<FunctionKey>,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    windows: Windows,
+    memory: Memory,
+}
+
+/// Windows and memories of all Functions, and what is known of each activator's time.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    coverage: Coverage,
+    alignments: BTreeMap<ActivatorId, Alignment>,
+    tracks: HashMap<FunctionKey, Track>,
+}
+
+impl Ledger {
+    /// An activator runs.
+    pub(super) fn join(&mut self, id: ActivatorId, now: Millis, origin: Origin) {
+        self.coverage.join(id, now, origin);
+        self.alignments.entry(id).or_default();
+    }
+
+    /// An activator is gone.
+    pub(super) fn depart(&mut self, id: ActivatorId, now: Millis) {
+        self.coverage.depart(id, now);
+        self.alignments.remove(&id);
+    }
+
+    /// An activator's stream broke.
+    pub(super) fn interrupted(&mut self, id: ActivatorId) {
+        if let Some(alignment) = self.alignments.get_mut(&id) {
+            alignment.interrupted();
+        }
+    }
+
+    /// A batch arrived at `at`. `exists` tells which Functions there are; others are not kept.
+    pub(super) fn hear(
+        &mut self,
+        id: ActivatorId,
+        at: Millis,
+        batch: &SampleBatch,
+        exists: impl Fn(&FunctionKey) -> bool,
+    ) -> Touched {
+        let Some(alignment) = self.alignments.get_mut(&id) else {
+            return Touched::default();
+        };
+        let end = Millis(at.0.saturating_sub(batch.age_millis));
+        let partial = batch.poke || batch.full;
+        let seconds: Vec<Second> = if partial {
+            Vec::new()
+        } else if batch.age_millis >= 1000 {
+            vec![alignment.replayed(end)]
+        } else {
+            let seconds = alignment.live(end);
+            (seconds.start().0..=seconds.end().0).map(Second).collect()
+        };
+        for second in &seconds {
+            self.coverage.cover(id, *second);
+        }
+        let mut touched = Touched::default();
+        for heard in &batch.functions {
+            let key = FunctionKey::new(&heard.namespace, &heard.name);
+            if !exists(&key) {
+                continue;
+            }
+            let windows = &mut self.tracks.entry(key.clone()).or_default().windows;
+            if partial {
+                windows.observe(id, end, heard.queued, heard.in_flight);
+            }
+            for second in &seconds {
+                windows.record(id, *second, sample(heard));
+            }
+            if heard.queued > 0 && batch.age_millis < 1000 {
+                touched.poked.push(key);
+            } else {
+                touched.sampled.push(key);
+            }
+        }
+        touched
+    }
+
+    /// Decides for a Function and keeps what the decision hands on.
+    pub(super) fn decide(&mut self, key: &FunctionKey, now: Millis, scene: &Scene) -> Decision {
+        let track = self.tracks.entry(key.clone()).or_default();
+        let stable = scene.policy.stable_seconds();
+        let oldest = Second::containing(now).minus(stable.saturating_mul(2));
+        track.windows.forget_before(oldest);
+        let since = track.memory.awake_since();
+        let panic = scene.policy.panic_seconds();
+        let load = track.windows.load(&self.coverage, stable, panic, since);
+        let decision = decide(&Input {
+            now,
+            policy: &scene.policy,
+            load: &load,
+            span: self.coverage.span(),
+            current: scene.current,
+            ready: scene.ready,
+            floor: scene.floor,
+            memory: &track.memory,
+        });
+        track.memory = decision.memory.clone();
+        decision
+    }
+
+    /// Forgets a Function.
+    pub(super) fn forget(&mut self, key: &FunctionKey) {
+        self.tracks.remove(key);
+    }
+}
+
+fn sample(heard: &FunctionSample) -> Sample {
+    Sample {
+        concurrency_milli: heard.concurrency_milli,
+        arrivals: heard.arrivals,
+        queued: heard.queued,
+        in_flight: heard.in_flight,
+    }
+}

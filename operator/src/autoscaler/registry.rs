@@ -1,0 +1,180 @@
+//! The activators that run, as the watch of their pods and their own words tell. Pure.
+//!
+//! What always holds: the routes of an activator are those of its newest stream; an activator that is only out of reach keeps them,
+//! until its pod is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::control::RouteAck;
+use pilotlight_scaling::ActivatorId;
+
+use super::cluster::{Peer, is_ready, peer};
+use super::view::{ActivatorAddress, Snapshot, ViewedActivator};
+
+/// One activator.
+#[derive(Clone, Debug)]
+struct Activator {
+    id: ActivatorId,
+    peer: Peer,
+    node: Option<String>,
+    ready: bool,
+    routes: Arc<BTreeSet<RouteAck>>,
+}
+
+/// The activators that run, by pod uid.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    activators: BTreeMap<String, Activator>,
+    next: u64,
+}
+
+/// What a pod's change means for those who listen to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing that matters to a listener.
+    None,
+    /// It runs and can be listened to at this address.
+    Listen {
+        /// Its number.
+        id: ActivatorId,
+        /// Name of its pod.
+        pod: String,
+        /// Its control port.
+        address: SocketAddr,
+        /// Whether it wasn't known before.
+        joined: bool,
+    },
+    /// It doesn't run any more.
+    Left {
+        /// Its number.
+        id: ActivatorId,
+        /// Name of its pod.
+        pod: String,
+    },
+}
+
+impl Registry {
+    /// A pod was added or changed.
+    pub(super) fn apply(&mut self, pod: &Pod) -> Change {
+        let Some(uid) = pod.metadata.uid.clone() else {
+            return Change::None;
+        };
+        let Some(peer) = peer(pod) else {
+            return self.left_or_waits(&uid, pod);
+        };
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let ready = is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
+        let Some(known) = self.activators.get_mut(&uid) else {
+            let id = ActivatorId(self.next);
+            self.next += 1;
+            let change = listen(id, &peer, true);
+            let routes = Arc::default();
+            let activator = Activator {
+                id,
+                peer,
+                node,
+                ready,
+                routes,
+            };
+            self.activators.insert(uid, activator);
+            return change;
+        };
+        let moved = known.peer.address != peer.address;
+        (known.node, known.ready, known.peer) = (node, ready, peer);
+        if moved {
+            listen(known.id, &known.peer, false)
+        } else {
+            Change::None
+        }
+    }
+
+    /// A pod of which no process runs: over for good, or between two runs.
+    fn left_or_waits(&mut self, uid: &str, pod: &Pod) -> Change {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return self.delete(uid);
+        }
+        if let Some(known) = self.activators.get_mut(uid) {
+            known.ready = false;
+        }
+        Change::None
+    }
+
+    /// A pod is gone.
+    pub(super) fn delete(&mut self, uid: &str) -> Change {
+        match self.activators.remove(uid) {
+            Some(gone) => Change::Left {
+                id: gone.id,
+                pod: gone.peer.pod,
+            },
+            None => Change::None,
+        }
+    }
+
+    /// Uids of the activators that aren't in `listed`, after a watch began anew.
+    pub(super) fn missing_from(&self, listed: &BTreeSet<String>) -> Vec<String> {
+        let known = self.activators.keys();
+        known.filter(|uid| !listed.contains(*uid)).cloned().collect()
+    }
+
+    /// An activator told the routes that it listens for: all of them, or more of them. Returns whether that changed anything.
+    pub(super) fn acknowledge(&mut self, id: ActivatorId, full: bool, routes: &[RouteAck]) -> bool {
+        let Some(known) = self.activators.values_mut().find(|known| known.id == id) else {
+            return false;
+        };
+        let mut new = if full {
+            BTreeSet::new()
+        } else if routes.is_empty() {
+            return false;
+        } else {
+            BTreeSet::clone(&known.routes)
+        };
+        new.extend(routes.iter().cloned());
+        let changed = new != *known.routes;
+        if changed {
+            known.routes = Arc::new(new);
+        }
+        changed
+    }
+
+    /// The activators as they can be asked.
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        let known = self.activators.values();
+        known.map(|activator| activator.peer.clone()).collect()
+    }
+
+    /// What the rest of the operator may see.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.activators
+            .iter()
+            .filter_map(|(uid, activator)| {
+                let ip: IpAddr = activator.peer.address?.ip();
+                let viewed = ViewedActivator {
+                    address: ActivatorAddress {
+                        ip,
+                        node: activator.node.clone(),
+                        ready: activator.ready,
+                    },
+                    routes: Arc::clone(&activator.routes),
+                };
+                Some((uid.clone(), viewed))
+            })
+            .collect()
+    }
+}
+
+fn listen(id: ActivatorId, peer: &Peer, joined: bool) -> Change {
+    // Without an address yet there is nobody to listen to; the change that brings it counts as a move.
+    match peer.address {
+        Some(address) => Change::Listen {
+            id,
+            pod: peer.pod.clone(),
+            address,
+            joined,
+        },
+        None => Change::None,
+    }
+}

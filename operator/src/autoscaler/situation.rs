@@ -1,0 +1,141 @@
+//! What a Function and its Deployments say that matters to scaling, and what is to be done about it. Pure.
+//!
+//! What always holds: of a Function's revisions only the route's follows load; one that proves itself is held at its floor; every
+//! other goes to zero, once it has been out of use for a while, and only by a hand-shake.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use pilotlight_crds::Function;
+use pilotlight_crds::names::LABEL_FUNCTION;
+use pilotlight_scaling::{Millis, Policy};
+
+/// Milliseconds that a revision must be out of use before it goes to zero: long enough for a route to change hands.
+pub(super) const SUPERSEDED_MILLIS: u64 = 10_000;
+
+/// One revision's Deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RevisionRead {
+    pub(super) name: String,
+    /// `spec.replicas`.
+    pub(super) replicas: u32,
+    /// Pods that are ready.
+    pub(super) ready: u32,
+    pub(super) resource_version: Option<String>,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) revision: String,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    /// Why, in words and numbers.
+    pub(super) reason: String,
+}
+
+/// The scaling policy of a Function.
+pub(super) fn policy(function: &Function) -> Policy {
+    let scaling = &function.spec.scaling;
+    Policy {
+        min_replicas: scaling.min_replicas,
+        max_replicas: scaling.max_replicas,
+        target_concurrency: scaling.target_concurrency,
+        concurrency_limit: function.spec.concurrency.limit,
+        target_utilization_percent: scaling.target_utilization_percent,
+        stable_window_seconds: scaling.stable_window_seconds,
+        panic_window_percent: scaling.panic_window_percent,
+        panic_threshold_percent: scaling.panic_threshold_percent,
+        idle_seconds: scaling.idle_seconds,
+        scale_down_delay_seconds: scaling.scale_down_delay_seconds,
+        ..Policy::default()
+    }
+}
+
+/// The revision that gets the traffic.
+pub(super) fn active_revision(function: &Function) -> Option<&str> {
+    let route = function.status.as_ref()?.route.as_ref()?;
+    route.revision.as_deref()
+}
+
+/// Names of all revisions that a Function may have pods of, beside those in `floors`.
+pub(super) fn revisions(function: &Function) -> impl Iterator<Item = &str> {
+    let status = function.status.as_ref();
+    let listed = status.map(|status| status.revisions.as_slice());
+    let listed = listed.unwrap_or_default().iter();
+    listed
+        .map(|revision| revision.name.as_str())
+        .chain(status.and_then(|status| status.latest_created_revision.as_deref()))
+        .chain(active_revision(function))
+}
+
+/// Reads a Deployment, if it is one of the Function's.
+pub(super) fn read(deployment: &Deployment, function: &str) -> Option<RevisionRead> {
+    let ours = deployment.labels().get(LABEL_FUNCTION)? == function;
+    if !ours || deployment.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let count = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+    let spec = deployment.spec.as_ref();
+    let status = deployment.status.as_ref();
+    Some(RevisionRead {
+        name: deployment.name_any(),
+        replicas: count(spec.and_then(|spec| spec.replicas)).unwrap_or(1),
+        ready: count(status.and_then(|status| status.ready_replicas)).unwrap_or(0),
+        resource_version: deployment.resource_version(),
+    })
+}
+
+/// What to do about the revisions that don't get the traffic: floors first, then those out of use. `out_of_use` remembers since when
+/// each of them has been so.
+pub(super) fn others(
+    now: Millis,
+    others: &[RevisionRead],
+    floors: &BTreeMap<String, u32>,
+    max_replicas: u32,
+    out_of_use: &mut BTreeMap<String, Millis>,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    out_of_use.retain(|name, _| {
+        others
+            .iter()
+            .any(|other| other.name == *name && other.replicas > 0 && !floors.contains_key(name))
+    });
+    for other in others {
+        let RevisionRead { name, replicas, .. } = other;
+        if let Some(floor) = floors.get(name) {
+            let floor = (*floor).min(max_replicas.max(1));
+            if *replicas < floor {
+                steps.insert(
+                    0,
+                    step(other, floor, "a new revision proves that it starts"),
+                );
+            }
+        } else if *replicas > 0 {
+            let since = *out_of_use.entry(name.clone()).or_insert(now);
+            if now.since(since) >= SUPERSEDED_MILLIS {
+                steps.push(step(other, 0, "the revision gets no traffic any more"));
+            }
+        }
+    }
+    steps
+}
+
+fn step(revision: &RevisionRead, to: u32, reason: &str) -> Step {
+    Step {
+        revision: revision.name.clone(),
+        from: revision.replicas,
+        to,
+        reason: reason.to_owned(),
+    }
+}
+
+/// When the next revision will have been out of use for long enough.
+pub(super) fn next_out_of_use(now: Millis, out_of_use: &BTreeMap<String, Millis>) -> Option<Millis> {
+    out_of_use
+        .values()
+        .map(|since| Millis(since.0 + SUPERSEDED_MILLIS))
+        .map(|due| due.max(Millis(now.0 + 1_000)))
+        .min()
+}

@@ -1,0 +1,1 @@
+//! Tests of the autoscaler against fake activators.
