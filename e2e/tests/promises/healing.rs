@@ -9,6 +9,11 @@ use pilotlight_e2e::stage::{Stage, condition};
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
+fn later() -> Result<Secret> {
+    let secret = json!({"metadata": {"name": "later"}, "stringData": {"KEY": "value"}});
+    Ok(serde_json::from_value(secret)?)
+}
+
 async fn create_and_fail(stage: &Stage, spec: Value, reason: &str) -> Result<()> {
     stage.functions.create("hello", spec).await?;
     let what = format!("WorkloadReady=False for {reason}");
@@ -29,9 +34,26 @@ async fn a_secret_that_comes_later_is_enough() -> Result<()> {
         "coldStart": {"timeoutSeconds": 10},
     });
     create_and_fail(&stage, spec, "ContainerConfigInvalid").await?;
-    let secret = json!({"metadata": {"name": "later"}, "stringData": {"KEY": "value"}});
-    let secret: Secret = serde_json::from_value(secret)?;
-    stage.api().create(&PostParams::default(), &secret).await?;
+    stage.api().create(&PostParams::default(), &later()?).await?;
+    stage.answers("hello").await?;
+    stage.functions.ready("hello").await?;
+    stage.strike().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_function_that_was_given_up_heals_at_a_request() -> Result<()> {
+    let stage = Stage::set("heal-given-up").await?;
+    let spec = json!({
+        "envFrom": [{"secretRef": {"name": "later"}}],
+        "coldStart": {"timeoutSeconds": 10},
+        "scaling": {"idleSeconds": 5},
+    });
+    create_and_fail(&stage, spec, "ContainerConfigInvalid").await?;
+    // A pod that cannot start is not kept for ever.
+    let pods = || stage.functions.pods("hello");
+    until("the pod that cannot start to go", 2 * PATIENCE, pods, Vec::is_empty).await?;
+    stage.api().create(&PostParams::default(), &later()?).await?;
     stage.answers("hello").await?;
     stage.functions.ready("hello").await?;
     stage.strike().await

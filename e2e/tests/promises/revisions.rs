@@ -13,7 +13,8 @@ use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use serde_json::json;
 
-const MISSING: &str = "127.0.0.1:9/no/such/image:v1";
+/// With the pull policy `Never`: a mistake that no waiting heals.
+const MISSING: &str = "pilotlight.dev/no-such-image:v1";
 
 async fn status(stage: &Stage) -> Result<FunctionStatus> {
     let status = stage.functions.get("hello").await?.status;
@@ -82,7 +83,7 @@ async fn a_broken_new_revision_never_gets_a_request() -> Result<()> {
     let spec = json!({"scaling": {"idleSeconds": 5}, "coldStart": {"timeoutSeconds": 30}});
     stage.functions.create("hello", spec).await?;
     stage.functions.ready("hello").await?;
-    stage.functions.patch("hello", json!({"image": MISSING})).await?;
+    stage.functions.patch("hello", json!({"image": MISSING, "imagePullPolicy": "Never"})).await?;
     stage.functions.condition("hello", WORKLOAD_READY, "False").await?;
 
     let broken = status(&stage).await?;
@@ -102,7 +103,7 @@ async fn a_broken_new_revision_never_gets_a_request() -> Result<()> {
     .await?;
     assert_eq!(stage.ok("hello", "/").await?.text(), "Hello from Go! (hello-1)\n");
 
-    stage.functions.patch("hello", json!({"image": image("hello-rust")})).await?;
+    stage.functions.patch("hello", json!({"image": image("hello-rust"), "imagePullPolicy": "IfNotPresent"})).await?;
     let corrected = || async { Ok(stage.ok("hello", "/").await?.text()) };
     until("the corrected revision to answer", PATIENCE, corrected, |text| text.starts_with("Hello from Rust!")).await?;
     stage.functions.ready("hello").await?;
