@@ -99,6 +99,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   restrict_oom_score_adj = {restrict}
+  # Loading a profile would change the host's kernel for good.
+  disable_apparmor = true
 
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{plugins}"

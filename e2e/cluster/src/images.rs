@@ -129,6 +129,12 @@ pub(crate) async fn import(socket: &Path, archives: &[PathBuf]) -> Result<Vec<Im
     for archive in archives {
         let printed = ctr(&["import", &archive.display().to_string()]).await?;
         let names = imported_names(&printed);
+        if names.is_empty() {
+            return Err(Error::Internal(format!(
+                "{} has no image with a name, or ctr does not say which: {printed}",
+                archive.display()
+            )));
+        }
         let listed = ctr(&["ls"]).await?;
         for (reference, digest) in listed_digests(&listed) {
             if !names.contains(&reference) {
@@ -161,13 +167,16 @@ impl ImportedImage {
     }
 }
 
-/// What `ctr images import` names: lines such as `unpacking NAME (sha256:…)...done`.
+/// What `ctr images import` names: lines such as `unpacking NAME (sha256:…)...done`, or `NAME saved` from version 2 on.
 fn imported_names(printed: &str) -> Vec<&str> {
-    printed
-        .lines()
-        .filter_map(|line| line.strip_prefix("unpacking "))
-        .filter_map(|rest| rest.split_whitespace().next())
-        .collect()
+    fn name(line: &str) -> Option<&str> {
+        let mut words = line.split_whitespace();
+        match (words.next()?, words.next()?) {
+            ("unpacking", name) | (name, "saved") => Some(name),
+            _ => None,
+        }
+    }
+    printed.lines().filter_map(name).collect()
 }
 
 /// The name and digest columns of `ctr images ls`.
@@ -195,6 +204,7 @@ mod tests {
     fn what_ctr_prints_is_read() {
         let printed = "unpacking pilotlight.dev/pause:1 (sha256:12)...done\n";
         assert_eq!(imported_names(printed), ["pilotlight.dev/pause:1"]);
+        assert_eq!(imported_names("example.test/a:1   saved\nelapsed 0.1 s\n"), ["example.test/a:1"]);
         let listed = "REF TYPE DIGEST SIZE PLATFORMS LABELS\npilotlight.dev/pause:1 application/x sha256:12 2 MiB linux/amd64 -\n";
         assert_eq!(listed_digests(listed).collect::<Vec<_>>(), [("pilotlight.dev/pause:1", "sha256:12")]);
     }

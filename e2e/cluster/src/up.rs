@@ -1,6 +1,7 @@
 //! Bringing a cluster up and taking it down, as seen by the caller. Until the cluster is ready this process answers for
 //! it: if it ends, in whatever way, the supervisor sees its pipe close and takes everything away.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::forward::Door;
 use crate::layout::Layout;
 use crate::options::{ClusterName, Options};
 use crate::preflight::{self, HostFacts};
@@ -56,6 +58,7 @@ pub async fn up(options: &Options, progress: &Progress) -> Result<Up> {
     if let Some(cluster) = already_up(&layout)? {
         return Ok(Up::AlreadyUp(cluster));
     }
+    ports_are_free(options)?;
     let mut interrupt = Interrupt::listen()?;
 
     let began = Instant::now();
@@ -81,6 +84,16 @@ fn already_up(layout: &Layout) -> Result<Option<Cluster>> {
         Some(State { phase: Phase::Ready { .. }, .. }) => Cluster::open(layout.name()).map(Some),
         _ => Err(Error::Busy(layout.name().to_string())),
     }
+}
+
+/// Says at once what would otherwise be found out after everything is built. The supervisor opens them for good.
+fn ports_are_free(options: &Options) -> Result<()> {
+    let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    let wanted = options.forwards.iter().map(|forward| (forward.host_port, "--forward"));
+    for (port, flag) in wanted.chain([(options.api_port, "--port")]) {
+        Door::open(port, nowhere, flag)?;
+    }
+    Ok(())
 }
 
 async fn start_supervisor(plan: &Plan) -> Result<Child> {

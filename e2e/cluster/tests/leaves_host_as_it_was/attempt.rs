@@ -49,6 +49,11 @@ pub(crate) fn output(name: &str, args: &[&str]) -> String {
     String::from_utf8(command(name, args).output().unwrap().stdout).unwrap()
 }
 
+/// What a subcommand says on stderr.
+pub(crate) fn errors(name: &str, args: &[&str]) -> String {
+    String::from_utf8(command(name, args).output().unwrap().stderr).unwrap()
+}
+
 /// An `up` on its way.
 pub(crate) struct Attempt {
     child: Child,

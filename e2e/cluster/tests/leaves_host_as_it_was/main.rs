@@ -30,7 +30,11 @@ fn an_up_and_a_down_leave_nothing() {
     attempt::build();
     let name = "leaves-down";
     let before = Host::snapshot(name);
-    assert_eq!(Attempt::start(name).finish(), End::Exited(0));
+    let mut up = Attempt::start(name);
+    assert!(up.read_lines(2));
+    let second = attempt::errors(name, &["up"]);
+    assert!(second.contains("another `up`"), "an `up` beside an `up`: {second}");
+    assert_eq!(up.finish(), End::Exited(0));
     let meanwhile = Host::snapshot(name);
     assert!(!before.differences(&meanwhile).is_empty(), "a running cluster must show, else the comparison is blind");
 
