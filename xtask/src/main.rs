@@ -2,6 +2,8 @@
 
 mod checks;
 mod crds;
+#[cfg(test)]
+mod dashboard;
 mod demo;
 mod images;
 mod interrupt;
