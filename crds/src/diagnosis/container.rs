@@ -35,7 +35,13 @@ fn one(pod: &Pod, status: &ContainerStatus, events: &[PodEvent]) -> Option<Diagn
                 died(pod, status, &last, WillItHealAlone::Possibly, events)
             });
         }
-        let last = ended(status.last_state.as_ref()).unwrap_or_default();
+        let Some(last) = ended(status.last_state.as_ref()) else {
+            return Some(Diagnosis::new(
+                Reason::ContainerCrashed,
+                WillItHealAlone::No,
+                format!("{subject} ends again and again; see kubectl logs --previous"),
+            ));
+        };
         return died(pod, status, &last, WillItHealAlone::No, events);
     }
     // An init container that has done its work ends with 0, and a pod waits for the next.

@@ -15,6 +15,12 @@ pub(crate) fn crashes() -> Vec<Case> {
             &["exit code 3", "its last words: starting panic: DATABASE_URL is not set"],
         ),
         case(
+            "a crash loop whose last end is not told",
+            crashing(json!(null)),
+            (Reason::ContainerCrashed, NO),
+            &["ends again and again", "kubectl logs --previous"],
+        ),
+        case(
             "the first crash",
             json!({
                 "phase": "Running",
