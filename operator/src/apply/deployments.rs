@@ -129,7 +129,10 @@ async fn restore(
     match api.patch(&name, &by_operator, &patch).await {
         Ok(restored) => {
             context.metrics.wrote(KIND, "restore");
-            if restored.metadata.resource_version != live.metadata.resource_version {
+            // Where the write changed nothing, the cache was behind, or somebody set what it was set to already.
+            if restored.metadata.generation != live.metadata.generation
+                || restored.metadata.labels != live.metadata.labels
+            {
                 tracing::info!(
                     function = function.name_any(),
                     namespace = function.namespace().unwrap_or_default(),

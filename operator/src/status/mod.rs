@@ -169,10 +169,17 @@ pub fn url(name: &str, namespace: &str, domain: Option<&str>) -> String {
     }
 }
 
+/// A revision that has yet to prove itself gets its first pod in a moment: that is no zero.
 fn rung(input: &StatusInput<'_>) -> Rung {
+    let proving = input.function.spec.scaling.initial_replicas > 0
+        && input.applied.workload.is_ok()
+        && input
+            .verdicts
+            .first()
+            .is_some_and(|latest| latest.state == RevisionState::Pending);
     let asked = input.observed.deployments.iter().any(|d| d.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0) > 0);
     let there = input.verdicts.iter().any(|v| v.evidence.replicas > 0);
-    if asked || there { Rung::Active } else { Rung::Zero }
+    if proving || asked || there { Rung::Active } else { Rung::Zero }
 }
 
 #[cfg(test)]
