@@ -28,9 +28,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 app.kubernetes.io/name={{ .root.Chart.Name }},app.kubernetes.io/instance={{ .root.Release.Name }},app.kubernetes.io/component={{ .component }}
 {{- end -}}
 
-{{/* An image's reference. Takes (dict "root" $ "image" .Values.….image). */}}
+{{/*
+An image's reference. Takes (dict "root" $ "image" .Values.….image). A repository whose first part is a registry (it has a dot or a
+port, as in ghcr.io/me/operator) stands for itself; any other is below image.registry.
+*/}}
 {{- define "pilotlight.image" -}}
-{{ .root.Values.image.registry }}/{{ .image.repository }}:{{ .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{- $repository := .image.repository -}}
+{{- if not (regexMatch "^([^/]*[.:][^/]*|localhost)/" $repository) -}}
+{{- $repository = printf "%s/%s" .root.Values.image.registry $repository -}}
+{{- end -}}
+{{ $repository }}:{{ .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end -}}
 
 {{/* Name of the Secret with the control token. */}}
