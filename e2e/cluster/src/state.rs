@@ -52,6 +52,7 @@ impl State {
         let path = layout.state_file();
         let text = match fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(Error::NotRoot),
             other => other.map_err(Error::io("reading", &path))?,
         };
         serde_json::from_slice(&text)
