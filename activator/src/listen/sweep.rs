@@ -33,6 +33,8 @@ pub fn judge(look: Look, now: u64, limits: &Limits, draining: bool) -> Option<En
     match look.head_since {
         Some(since) => over(since, limits.header_timeout).then_some(Ending::Now),
         None if draining => over(look.idle_since, std::time::Duration::from_secs(1)).then_some(Ending::Now),
+        // A peer that ignores the polite way out (half an HTTP/2 handshake, say) gets the other one.
+        None if over(look.idle_since, limits.idle_timeout + limits.header_timeout) => Some(Ending::Now),
         None => over(look.idle_since, limits.idle_timeout).then_some(Ending::Gracefully),
     }
 }
@@ -90,6 +92,7 @@ mod tests {
         let judge = |look, now| judge(look, now, &limits, false);
         assert_eq!(judge(QUIET, 100_000), None);
         assert_eq!(judge(QUIET, 180_000), Some(Ending::Gracefully));
+        assert_eq!(judge(QUIET, 195_000), Some(Ending::Now));
         let slow_head = Look { head_since: Some(1_000), ..QUIET };
         assert_eq!(judge(slow_head, 15_999), None);
         assert_eq!(judge(slow_head, 16_000), Some(Ending::Now));

@@ -20,19 +20,14 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const INTERNAL_PREFIX: &str = "pilotlight-";
 
-/// Refuses requests that two servers might understand differently.
+/// Refuses requests that two servers might understand differently, beyond what hyper refuses or makes unambiguous itself (where both
+/// Content-Length and Transfer-Encoding are given, hyper drops the first).
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     if method == Method::CONNECT {
         return Err(Refusal::MethodNotSupported);
-    }
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(Refusal::BadRequest("it has both Content-Length and Transfer-Encoding"));
-    }
-    if headers.contains_key(TRANSFER_ENCODING) && version == Version::HTTP_10 {
-        return Err(Refusal::BadRequest("HTTP/1.0 has no Transfer-Encoding"));
     }
     if headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(Refusal::BadRequest("it has more than one Host header"));
@@ -218,7 +213,6 @@ mod tests {
     #[test]
     fn ambiguous_requests_are_refused() {
         let refused = |fields: &[(&str, &str)]| check(&Method::POST, Version::HTTP_11, &map(fields)).is_err();
-        assert!(refused(&[("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")]));
         assert!(refused(&[("host", "a"), ("host", "b")]));
         assert!(refused(&[]));
         assert!(!refused(&[("host", "a"), ("transfer-encoding", "chunked")]));
