@@ -25,15 +25,10 @@ impl Alignment {
         let (second, residual) = self.place(end);
         let phase = self.phase.unwrap_or(0);
         self.phase = Some((phase + residual / FOLLOW).rem_euclid(1000));
-        let skipped = self.last_live.is_some_and(|(last_end, last)| {
-            last.next().next() == second && end.since(last_end) < 1500
-        });
+        let skipped =
+            self.last_live.is_some_and(|(last_end, last)| last.next().next() == second && end.since(last_end) < 1500);
         self.last_live = Some((end, second));
-        if skipped {
-            second.minus(1)..=second
-        } else {
-            second..=second
-        }
+        if skipped { second.minus(1)..=second } else { second..=second }
     }
 
     /// The second that a replayed batch covers, whose covered second ended at `end` by our clock.
@@ -108,14 +103,10 @@ mod tests {
     #[test]
     fn replay_lands_where_the_live_batches_had() {
         let mut alignment = Alignment::default();
-        let live: Vec<_> = (0..5)
-            .map(|n| *alignment.live(Millis(20_250 + n * 1000)).end())
-            .collect();
+        let live: Vec<_> = (0..5).map(|n| *alignment.live(Millis(20_250 + n * 1000)).end()).collect();
         alignment.interrupted();
         let now = 26_190;
-        let replayed: Vec<_> = (0..5)
-            .map(|n| alignment.replayed(Millis(now - (1_900 + (4 - n) * 1000))))
-            .collect();
+        let replayed: Vec<_> = (0..5).map(|n| alignment.replayed(Millis(now - (1_900 + (4 - n) * 1000)))).collect();
         assert_eq!(live, replayed);
     }
 }

@@ -54,21 +54,11 @@ impl Told {
     fn newest(&self) -> Option<Span> {
         let born = self.origin == Origin::Born;
         let Some(newest) = self.stretches.last() else {
-            return born.then_some(Span {
-                from: Second(0),
-                until: self.joined,
-            });
+            return born.then_some(Span { from: Second(0), until: self.joined });
         };
         let spoke_soon = newest.from.0 <= self.joined.0.saturating_add(FIRST_WORDS);
-        let from = if born && spoke_soon && self.heard_from == Some(newest.from) {
-            Second(0)
-        } else {
-            newest.from
-        };
-        Some(Span {
-            from,
-            until: newest.until,
-        })
+        let from = if born && spoke_soon && self.heard_from == Some(newest.from) { Second(0) } else { newest.from };
+        Some(Span { from, until: newest.until })
     }
 }
 
@@ -99,13 +89,7 @@ impl Coverage {
             return;
         };
         told.heard_from = Some(told.heard_from.map_or(second, |from| from.min(second)));
-        insert(
-            &mut told.stretches,
-            Span {
-                from: second,
-                until: second.next(),
-            },
-        );
+        insert(&mut told.stretches, Span { from: second, until: second.next() });
     }
 
     /// Tells that an activator is gone, with its connections. What it had not told yet leaves a blind spot up to now.
@@ -123,8 +107,7 @@ impl Coverage {
             self.blind_until = self.blind_until.max(gone);
         }
         let keep_from = gone.minus(DEPARTED_KEPT);
-        self.activators
-            .retain(|_, told| told.departed.is_none_or(|departed| departed >= keep_from));
+        self.activators.retain(|_, told| told.departed.is_none_or(|departed| departed >= keep_from));
     }
 
     /// The newest stretch that every activator has told about without a gap. `None` where there is none, or no activator.
@@ -136,33 +119,26 @@ impl Coverage {
                 continue;
             }
             let newest = told.newest()?;
-            common = Some(common.map_or(newest, |span| Span {
-                from: span.from.max(newest.from),
-                until: span.until.min(newest.until),
-            }));
+            common =
+                Some(common.map_or(newest, |span| Span {
+                    from: span.from.max(newest.from),
+                    until: span.until.min(newest.until),
+                }));
         }
         let span = common?;
         let from = span.from.max(self.blind_until);
-        (from < span.until).then_some(Span {
-            from,
-            until: span.until,
-        })
+        (from < span.until).then_some(Span { from, until: span.until })
     }
 
     /// The activators that run.
     pub fn running(&self) -> impl Iterator<Item = ActivatorId> + '_ {
-        self.activators
-            .iter()
-            .filter(|(_, told)| told.departed.is_none())
-            .map(|(id, _)| *id)
+        self.activators.iter().filter(|(_, told)| told.departed.is_none()).map(|(id, _)| *id)
     }
 
     /// Whether the activator runs.
     #[must_use]
     pub fn runs(&self, id: ActivatorId) -> bool {
-        self.activators
-            .get(&id)
-            .is_some_and(|told| told.departed.is_none())
+        self.activators.get(&id).is_some_and(|told| told.departed.is_none())
     }
 
     /// The second after the last that the activator told about.
@@ -206,21 +182,16 @@ impl Coverage {
 }
 
 fn contains(stretches: &[Span], second: Second) -> bool {
-    stretches
-        .iter()
-        .rev()
-        .find(|span| span.from <= second)
-        .is_some_and(|span| second < span.until)
+    stretches.iter().rev().find(|span| span.from <= second).is_some_and(|span| second < span.until)
 }
 
 /// Adds a stretch and joins those that it touches.
 fn insert(stretches: &mut Vec<Span>, new: Span) {
     let first = stretches.partition_point(|span| span.until < new.from);
     let after = stretches.partition_point(|span| span.from <= new.until);
-    let merged = stretches[first..after].iter().fold(new, |all, span| Span {
-        from: all.from.min(span.from),
-        until: all.until.max(span.until),
-    });
+    let merged = stretches[first..after]
+        .iter()
+        .fold(new, |all, span| Span { from: all.from.min(span.from), until: all.until.max(span.until) });
     stretches.splice(first..after, [merged]);
     if stretches.len() > STRETCHES {
         stretches.remove(0);
@@ -235,10 +206,7 @@ mod tests {
     const B: ActivatorId = ActivatorId(2);
 
     fn span(from: u64, until: u64) -> Option<Span> {
-        Some(Span {
-            from: Second(from),
-            until: Second(until),
-        })
+        Some(Span { from: Second(from), until: Second(until) })
     }
 
     fn cover(coverage: &mut Coverage, id: ActivatorId, seconds: std::ops::Range<u64>) {

@@ -104,7 +104,12 @@ pub fn decide(input: &Input<'_>) -> Decision {
     let demand = demand(input, &mut memory);
     let (wanted, rate) = within_rates(input, demand.replicas.max(1));
     let mut replicas = wanted;
-    let mut cause = demand.cause.unwrap_or(silence.cause());
+    let unheard = !input.span.is_some_and(|span| is_fresh(input.now, span));
+    let mut cause = match demand.cause {
+        Some(cause) => cause,
+        None if unheard => Cause::DataMissing { wanted: 0 },
+        None => silence.cause(),
+    };
     let mut bound = rate;
     let mut hold = |at_least: u32, why: Cause| {
         if at_least > replicas {
@@ -141,15 +146,9 @@ impl Silence {
     fn cause(&self) -> Cause {
         let (silent_seconds, needed_seconds) = (self.millis / 1000, self.needed_seconds);
         if self.is_enough() {
-            Cause::Idle {
-                silent_seconds,
-                needed_seconds,
-            }
+            Cause::Idle { silent_seconds, needed_seconds }
         } else {
-            Cause::NotIdleYet {
-                silent_seconds,
-                needed_seconds,
-            }
+            Cause::NotIdleYet { silent_seconds, needed_seconds }
         }
     }
 }
@@ -167,10 +166,7 @@ fn silence(input: &Input<'_>, memory: &Memory) -> Silence {
         }
         _ => 0,
     };
-    Silence {
-        millis,
-        needed_seconds: input.policy.silence_seconds(),
-    }
+    Silence { millis, needed_seconds: input.policy.silence_seconds() }
 }
 
 /// What load alone asks for, before rates and bounds. No cause: there is no load.
@@ -193,9 +189,8 @@ fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
 
     let ready = input.ready.max(1);
     let surge = burst.max(queue);
-    let overwhelmed = u64::from(surge) * 100
-        >= u64::from(ready) * u64::from(policy.panic_threshold_percent)
-        && surge > ready;
+    let overwhelmed =
+        u64::from(surge) * 100 >= u64::from(ready) * u64::from(policy.panic_threshold_percent) && surge > ready;
     if overwhelmed {
         memory.panic_until = Some(input.now.plus_seconds(policy.stable_seconds()));
     } else {
@@ -204,28 +199,15 @@ fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
 
     let mut demand = Demand {
         replicas: stable,
-        cause: load
-            .stable
-            .filter(|_| stable > 0)
-            .map(|average| Cause::Stable {
-                average,
-                target_milli,
-            }),
+        cause: load.stable.filter(|_| stable > 0).map(|average| Cause::Stable { average, target_milli }),
     };
     if memory.panic_until.is_some() && burst > demand.replicas {
         demand.replicas = burst;
-        demand.cause = load.panic.map(|average| Cause::Panic {
-            average,
-            target_milli,
-        });
+        demand.cause = load.panic.map(|average| Cause::Panic { average, target_milli });
     }
     if queue > demand.replicas {
         demand.replicas = queue;
-        demand.cause = Some(Cause::Queue {
-            queued: load.queued,
-            in_flight: load.in_flight,
-            slots: policy.slots(),
-        });
+        demand.cause = Some(Cause::Queue { queued: load.queued, in_flight: load.in_flight, slots: policy.slots() });
     }
     demand
 }
@@ -235,10 +217,7 @@ fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
 fn burst(input: &Input<'_>) -> Option<(u32, Cause)> {
     let average = input.load.panic?;
     let target_milli = input.policy.target_milli();
-    let why = Cause::Lately {
-        average,
-        target_milli,
-    };
+    let why = Cause::Lately { average, target_milli };
     Some((pods(average, target_milli), why))
 }
 
@@ -269,9 +248,7 @@ fn within_rates(input: &Input<'_>, wanted: u32) -> (u32, Option<Bound>) {
 /// Whether every activator has told about the whole stable window.
 fn is_complete(input: &Input<'_>) -> bool {
     let from = Second::containing(input.now).minus(input.policy.stable_seconds());
-    input
-        .span
-        .is_some_and(|span| span.from <= from && is_fresh(input.now, span))
+    input.span.is_some_and(|span| span.from <= from && is_fresh(input.now, span))
 }
 
 fn is_fresh(now: Millis, span: Span) -> bool {
@@ -292,13 +269,7 @@ fn floor(input: &Input<'_>) -> (u32, Option<Bound>) {
 }
 
 /// Moves the result into its bounds and says when to look again.
-fn bounded(
-    input: &Input<'_>,
-    replicas: u32,
-    cause: Cause,
-    bound: Option<Bound>,
-    memory: Memory,
-) -> Decision {
+fn bounded(input: &Input<'_>, replicas: u32, cause: Cause, bound: Option<Bound>, memory: Memory) -> Decision {
     let (least, least_bound) = floor(input);
     let most = input.policy.ceiling();
     let (replicas, bound) = if replicas < least {
@@ -311,11 +282,7 @@ fn bounded(
     Decision {
         next_check: next_check(input, replicas, &memory),
         replicas,
-        rung: if replicas == 0 {
-            Rung::Zero
-        } else {
-            Rung::Active
-        },
+        rung: if replicas == 0 { Rung::Zero } else { Rung::Active },
         reason: Reason { cause, bound },
         memory,
     }

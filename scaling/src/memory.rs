@@ -49,31 +49,18 @@ impl Memory {
     /// Adds a recommendation and returns the highest of the last `seconds`, this one included.
     pub(crate) fn recommend(&mut self, now: Millis, replicas: u32, seconds: u64) -> u32 {
         let second = Second::containing(now);
-        while self
-            .recommended
-            .back()
-            .is_some_and(|(_, lower)| *lower <= replicas)
-        {
+        while self.recommended.back().is_some_and(|(_, lower)| *lower <= replicas) {
             self.recommended.pop_back();
         }
-        let covered = self
-            .recommended
-            .back()
-            .is_some_and(|(newest, _)| *newest == second);
+        let covered = self.recommended.back().is_some_and(|(newest, _)| *newest == second);
         if !covered {
             self.recommended.push_back((second, replicas));
         }
         let first = second.minus(seconds);
-        while self
-            .recommended
-            .front()
-            .is_some_and(|(oldest, _)| *oldest < first)
-        {
+        while self.recommended.front().is_some_and(|(oldest, _)| *oldest < first) {
             self.recommended.pop_front();
         }
-        self.recommended
-            .front()
-            .map_or(replicas, |(_, highest)| *highest)
+        self.recommended.front().map_or(replicas, |(_, highest)| *highest)
     }
 
     /// Forgets panic and recommendations: what was before zero says nothing about what comes after.
@@ -90,9 +77,7 @@ mod tests {
     #[test]
     fn the_highest_recommendation_of_the_delay_counts() {
         let mut memory = Memory::default();
-        let at = |memory: &mut Memory, second: u64, replicas| {
-            memory.recommend(Second(second).start(), replicas, 10)
-        };
+        let at = |memory: &mut Memory, second: u64, replicas| memory.recommend(Second(second).start(), replicas, 10);
         assert_eq!(at(&mut memory, 0, 5), 5);
         assert_eq!(at(&mut memory, 4, 3), 5);
         assert_eq!(at(&mut memory, 10, 1), 5);
@@ -106,11 +91,7 @@ mod tests {
     fn a_second_keeps_its_highest_only() {
         let mut memory = Memory::default();
         for millis in 0..100_000 {
-            memory.recommend(
-                Millis(millis),
-                1000 - u32::try_from(millis % 1000).unwrap(),
-                60,
-            );
+            memory.recommend(Millis(millis), 1000 - u32::try_from(millis % 1000).unwrap(), 60);
         }
         assert!(memory.recommended.len() <= 61);
     }

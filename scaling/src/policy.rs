@@ -77,11 +77,7 @@ impl Policy {
     /// Concurrency aimed at in one pod, in thousandths: target × utilization, never above the hard limit and never 0.
     #[must_use]
     pub fn target_milli(&self) -> u64 {
-        let target = if self.target_concurrency > 0 {
-            self.target_concurrency.min(self.slots())
-        } else {
-            self.slots()
-        };
+        let target = if self.target_concurrency > 0 { self.target_concurrency.min(self.slots()) } else { self.slots() };
         let percent = u64::from(self.target_utilization_percent.clamp(1, 100));
         u64::from(target) * percent * 10
     }
@@ -103,8 +99,7 @@ impl Policy {
     /// that a short queue does not start pods only to remove them at once.
     #[must_use]
     pub fn smoothing_seconds(&self) -> u64 {
-        self.panic_seconds()
-            .max(u64::from(self.scale_down_delay_seconds))
+        self.panic_seconds().max(u64::from(self.scale_down_delay_seconds))
     }
 
     /// Seconds of silence until zero: the idle time, and at least the scale-down delay.
@@ -121,12 +116,7 @@ mod tests {
     #[test]
     fn the_target_comes_from_the_target_the_limit_or_the_default() {
         let target = |target_concurrency, concurrency_limit| {
-            Policy {
-                target_concurrency,
-                concurrency_limit,
-                ..Policy::default()
-            }
-            .target_milli()
+            Policy { target_concurrency, concurrency_limit, ..Policy::default() }.target_milli()
         };
         assert_eq!(target(0, 0), 70_000);
         assert_eq!(target(0, 10), 7_000);

@@ -159,59 +159,31 @@ impl fmt::Display for Cause {
             Self::AtZero { queued } => {
                 write!(f, "at zero with {queued} waiting; an activator wakes it")
             }
-            Self::Idle {
-                silent_seconds,
-                needed_seconds,
-            } => write!(
-                f,
-                "no request for {silent_seconds} s at any activator, {needed_seconds} s are enough"
-            ),
-            Self::NotIdleYet {
-                silent_seconds,
-                needed_seconds,
-            } => write!(
-                f,
-                "no request for {silent_seconds} s of the {needed_seconds} s until zero"
-            ),
-            Self::Stable {
-                average,
-                target_milli,
+            Self::Idle { silent_seconds, needed_seconds } => {
+                write!(f, "no request for {silent_seconds} s at any activator, {needed_seconds} s are enough")
             }
-            | Self::Lately {
-                average,
-                target_milli,
-            } => concurrency(f, *average, *target_milli),
-            Self::Panic {
-                average,
-                target_milli,
-            } => {
+            Self::NotIdleYet { silent_seconds, needed_seconds } => {
+                write!(f, "no request for {silent_seconds} s of the {needed_seconds} s until zero")
+            }
+            Self::Stable { average, target_milli } | Self::Lately { average, target_milli } => {
+                concurrency(f, *average, *target_milli)
+            }
+            Self::Panic { average, target_milli } => {
                 concurrency(f, *average, *target_milli)?;
                 write!(f, ", more than the ready pods can bear")
             }
-            Self::Queue {
-                queued,
-                in_flight,
-                slots,
-            } => write!(
-                f,
-                "{queued} waiting and {in_flight} in flight, {slots} for each pod"
-            ),
+            Self::Queue { queued, in_flight, slots } => {
+                write!(f, "{queued} waiting and {in_flight} in flight, {slots} for each pod")
+            }
             Self::PanicHold { wanted } => {
-                write!(
-                    f,
-                    "{wanted} would do, but there was panic within the stable window"
-                )
+                write!(f, "{wanted} would do, but there was panic within the stable window")
             }
             Self::Delay { wanted, seconds } => {
-                write!(
-                    f,
-                    "{wanted} would do, but more was needed within {seconds} s"
-                )
+                write!(f, "{wanted} would do, but more was needed within {seconds} s")
             }
-            Self::DataMissing { wanted } => write!(
-                f,
-                "{wanted} would do by what is known, but samples of an activator are missing"
-            ),
+            Self::DataMissing { wanted } => {
+                write!(f, "{wanted} would do by what is known, but samples of an activator are missing")
+            }
         }
     }
 }
@@ -247,19 +219,10 @@ mod tests {
     #[test]
     fn a_reason_reads_as_a_sentence() {
         let reason = Reason {
-            cause: Cause::Stable {
-                average: Average {
-                    sum_milli: 255_300,
-                    seconds: 60,
-                },
-                target_milli: 700,
-            },
+            cause: Cause::Stable { average: Average { sum_milli: 255_300, seconds: 60 }, target_milli: 700 },
             bound: Some(Bound::Max(5)),
         };
-        assert_eq!(
-            reason.to_string(),
-            "concurrency 4.25 over 60 s, 0.7 for each pod; maxReplicas is 5"
-        );
+        assert_eq!(reason.to_string(), "concurrency 4.25 over 60 s, 0.7 for each pod; maxReplicas is 5");
         assert_eq!(reason.code(), "MaxReplicas");
     }
 

@@ -96,18 +96,12 @@ impl Windows {
     /// Adds what is under way at one activator at a moment, as a poke tells it. It counts until that activator's next second.
     pub fn observe(&mut self, id: ActivatorId, at: Millis, queued: u32, in_flight: u32) {
         let gauge = &mut self.shares.entry(id).or_default().gauge;
-        let new = Gauge {
-            at,
-            queued,
-            in_flight,
-        };
+        let new = Gauge { at, queued, in_flight };
         *gauge = Some(match *gauge {
             Some(old) if old.at > at => old,
-            Some(old) if old.at == at => Gauge {
-                at,
-                queued: old.queued.max(queued),
-                in_flight: old.in_flight.max(in_flight),
-            },
+            Some(old) if old.at == at => {
+                Gauge { at, queued: old.queued.max(queued), in_flight: old.in_flight.max(in_flight) }
+            }
             _ => new,
         });
         if queued > 0 || in_flight > 0 {
@@ -134,13 +128,7 @@ impl Windows {
     /// The load at the end of the last second told about: averages over windows of `stable` and `panic` seconds, not
     /// reaching back before `since`, and what is under way.
     #[must_use]
-    pub fn load(
-        &self,
-        coverage: &Coverage,
-        stable: u64,
-        panic: u64,
-        since: Option<Millis>,
-    ) -> Load {
+    pub fn load(&self, coverage: &Coverage, stable: u64, panic: u64, since: Option<Millis>) -> Load {
         let until = coverage.latest().unwrap_or_default();
         let begin = since.map_or(Second(0), Second::containing);
         let average = |seconds| self.average(coverage, until, begin, seconds, stable);
@@ -154,18 +142,8 @@ impl Windows {
         }
     }
 
-    fn average(
-        &self,
-        coverage: &Coverage,
-        until: Second,
-        begin: Second,
-        window: u64,
-        hold: u64,
-    ) -> Option<Average> {
-        let mut average = Average {
-            sum_milli: 0,
-            seconds: 0,
-        };
+    fn average(&self, coverage: &Coverage, until: Second, begin: Second, window: u64, hold: u64) -> Option<Average> {
+        let mut average = Average { sum_milli: 0, seconds: 0 };
         for second in until.minus(window).max(begin).0..until.0 {
             let second = Second(second);
             if !coverage.anyone_told(second) {
@@ -175,9 +153,7 @@ impl Windows {
             for (id, share) in &self.shares {
                 let told = coverage.stand_in(*id, second, hold);
                 let milli = told.and_then(|told| share.concurrency_milli.get(&told));
-                average.sum_milli = average
-                    .sum_milli
-                    .saturating_add(milli.copied().unwrap_or(0));
+                average.sum_milli = average.sum_milli.saturating_add(milli.copied().unwrap_or(0));
             }
         }
         (average.seconds > 0).then_some(average)
@@ -209,12 +185,7 @@ mod tests {
     const B: ActivatorId = ActivatorId(2);
 
     fn busy(requests: u32) -> Sample {
-        Sample {
-            concurrency_milli: u64::from(requests) * 1000,
-            arrivals: requests,
-            queued: 0,
-            in_flight: requests,
-        }
+        Sample { concurrency_milli: u64::from(requests) * 1000, arrivals: requests, queued: 0, in_flight: requests }
     }
 
     fn two(seconds_a: u64, seconds_b: u64) -> (Coverage, Windows) {
@@ -269,13 +240,7 @@ mod tests {
             windows.record(A, Second(second), busy(3));
         }
         let load = windows.load(&coverage, 60, 6, None);
-        assert_eq!(
-            load.stable,
-            Some(Average {
-                sum_milli: 9_000,
-                seconds: 3
-            })
-        );
+        assert_eq!(load.stable, Some(Average { sum_milli: 9_000, seconds: 3 }));
     }
 
     #[test]

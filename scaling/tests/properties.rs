@@ -4,8 +4,7 @@ mod common;
 
 use common::{A, Simulation, steady};
 use pilotlight_scaling::{
-    ActivatorId, Average, Coverage, Input, Load, Memory, Millis, Origin, Policy, Sample, Second,
-    Span, Windows, decide,
+    ActivatorId, Average, Coverage, Input, Load, Memory, Millis, Origin, Policy, Sample, Second, Span, Windows, decide,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -33,10 +32,7 @@ fn policies() -> impl Strategy<Value = Policy> {
 }
 
 fn averages() -> impl Strategy<Value = Option<Average>> {
-    proptest::option::of(
-        (0_u64..2_000_000, 1_u64..90)
-            .prop_map(|(sum_milli, seconds)| Average { sum_milli, seconds }),
-    )
+    proptest::option::of((0_u64..2_000_000, 1_u64..90).prop_map(|(sum_milli, seconds)| Average { sum_milli, seconds }))
 }
 
 fn loads() -> impl Strategy<Value = Load> {
@@ -57,10 +53,10 @@ fn loads() -> impl Strategy<Value = Load> {
 }
 
 fn spans() -> impl Strategy<Value = Option<Span>> {
-    proptest::option::of((0_u64..1000, 1_u64..1000).prop_map(|(from, length)| Span {
-        from: Second(from),
-        until: Second((from + length).min(1000)),
-    }))
+    proptest::option::of(
+        (0_u64..1000, 1_u64..1000)
+            .prop_map(|(from, length)| Span { from: Second(from), until: Second((from + length).min(1000)) }),
+    )
 }
 
 const NOW: Millis = Millis(1_000_000);
@@ -90,10 +86,7 @@ fn memories() -> impl Strategy<Value = Memory> {
 }
 
 fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(cases)
-    }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
 proptest! {
@@ -307,9 +300,7 @@ fn oracle(events: &[(u64, u64, u32, u32)], window: u64, hold: u64) -> Option<Ave
         }
         seconds += 1;
         for id in 0..3 {
-            let held = (second.saturating_sub(hold)..=second)
-                .rev()
-                .find_map(|earlier| told.get(&(id, earlier)));
+            let held = (second.saturating_sub(hold)..=second).rev().find_map(|earlier| told.get(&(id, earlier)));
             sum_milli += held.copied().unwrap_or(0);
         }
     }

@@ -19,12 +19,8 @@ fn table(simulation: &mut Simulation, stretches: Stretches<'_>) -> String {
             let row = (decision.replicas, decision.reason.code());
             if shown != Some(row) {
                 let load = requests.map_or("?".to_owned(), |requests| requests.to_string());
-                writeln!(
-                    table,
-                    "{:>7}  {load:>4}  {:>8}  {}",
-                    simulation.second, row.0, row.1
-                )
-                .expect("a String takes all");
+                writeln!(table, "{:>7}  {load:>4}  {:>8}  {}", simulation.second, row.0, row.1)
+                    .expect("a String takes all");
                 shown = Some(row);
             }
         }
@@ -33,20 +29,13 @@ fn table(simulation: &mut Simulation, stretches: Stretches<'_>) -> String {
 }
 
 fn ten_each() -> Policy {
-    Policy {
-        concurrency_limit: 10,
-        target_utilization_percent: 100,
-        ..Policy::default()
-    }
+    Policy { concurrency_limit: 10, target_utilization_percent: 100, ..Policy::default() }
 }
 
 #[test]
 fn a_visit_wakes_it_and_silence_ends_it() {
     let mut simulation = Simulation::new(Policy::default(), 0);
-    let seen = table(
-        &mut simulation,
-        &[(5, Some(0)), (3, Some(1)), (100, Some(0))],
-    );
+    let seen = table(&mut simulation, &[(5, Some(0)), (3, Some(1)), (100, Some(0))]);
     assert_eq!(
         seen,
         "
@@ -62,10 +51,7 @@ fn a_visit_wakes_it_and_silence_ends_it() {
 #[test]
 fn a_surge_panics_and_comes_down_with_its_window() {
     let mut simulation = Simulation::new(ten_each(), 1);
-    let seen = table(
-        &mut simulation,
-        &[(60, Some(5)), (30, Some(200)), (200, Some(5))],
-    );
+    let seen = table(&mut simulation, &[(60, Some(5)), (30, Some(200)), (200, Some(5))]);
     assert_eq!(
         seen,
         "
@@ -113,10 +99,7 @@ fn a_slow_rise_follows_the_stable_window() {
 #[test]
 fn a_deaf_operator_removes_nothing() {
     let mut simulation = Simulation::new(ten_each(), 1);
-    let seen = table(
-        &mut simulation,
-        &[(90, Some(40)), (300, None), (130, Some(0))],
-    );
+    let seen = table(&mut simulation, &[(90, Some(40)), (300, None), (130, Some(0))]);
     assert_eq!(
         seen,
         "
@@ -133,10 +116,7 @@ fn a_deaf_operator_removes_nothing() {
 #[test]
 fn a_proof_replica_goes_by_the_idle_rule() {
     let mut simulation = Simulation::new(Policy::default(), 0);
-    simulation.floor = Some(Floor {
-        replicas: 1,
-        reason: FloorReason::Initial,
-    });
+    simulation.floor = Some(Floor { replicas: 1, reason: FloorReason::Initial });
     let mut seen = table(&mut simulation, &[(10, Some(0))]);
     simulation.floor = None;
     seen += &table(&mut simulation, &[(80, Some(0))]);
@@ -157,21 +137,9 @@ fn a_proof_replica_goes_by_the_idle_rule() {
 
 #[test]
 fn the_scale_down_delay_bridges_a_pause() {
-    let policy = Policy {
-        scale_down_delay_seconds: 120,
-        stable_window_seconds: 20,
-        ..ten_each()
-    };
+    let policy = Policy { scale_down_delay_seconds: 120, stable_window_seconds: 20, ..ten_each() };
     let mut simulation = Simulation::new(policy, 1);
-    let seen = table(
-        &mut simulation,
-        &[
-            (60, Some(45)),
-            (60, Some(5)),
-            (60, Some(45)),
-            (240, Some(5)),
-        ],
-    );
+    let seen = table(&mut simulation, &[(60, Some(45)), (60, Some(5)), (60, Some(45)), (240, Some(5))]);
     assert_eq!(
         seen,
         "
@@ -190,16 +158,9 @@ fn the_scale_down_delay_bridges_a_pause() {
 
 #[test]
 fn a_minimum_keeps_what_it_says() {
-    let policy = Policy {
-        min_replicas: 2,
-        max_replicas: 4,
-        ..ten_each()
-    };
+    let policy = Policy { min_replicas: 2, max_replicas: 4, ..ten_each() };
     let mut simulation = Simulation::new(policy, 0);
-    let seen = table(
-        &mut simulation,
-        &[(10, Some(0)), (90, Some(100)), (200, Some(0))],
-    );
+    let seen = table(&mut simulation, &[(10, Some(0)), (90, Some(100)), (200, Some(0))]);
     assert_eq!(
         seen,
         "

@@ -15,9 +15,7 @@ pub(super) struct Clock {
 impl Clock {
     /// A clock that starts now.
     pub(super) fn start() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self { origin: Instant::now() }
     }
 
     /// The time now.

@@ -113,11 +113,7 @@ pub(super) trait Cluster: Send + Sync + 'static {
     fn activators(&self) -> impl Future<Output = Result<Vec<Peer>, ClusterError>> + Send;
 
     /// The pods of a revision that aren't being deleted, asked from the API server itself.
-    fn pods(
-        &self,
-        namespace: &str,
-        revision: &str,
-    ) -> impl Future<Output = Result<Vec<PodRead>, ClusterError>> + Send;
+    fn pods(&self, namespace: &str, revision: &str) -> impl Future<Output = Result<Vec<PodRead>, ClusterError>> + Send;
 
     /// Sets a pod's deletion cost.
     fn set_deletion_cost(
@@ -153,24 +149,20 @@ impl Cluster for KubeCluster {
         replicas: u32,
     ) -> Result<(), ClusterError> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
-        let params = PatchParams {
-            field_manager: Some(MANAGER_AUTOSCALER.to_owned()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({
             "metadata": { "resourceVersion": read.resource_version },
             "spec": { "replicas": replicas },
         }));
-        within(api.patch_scale(name, &params, &patch))
-            .await
-            .map(drop)
+        within(api.patch_scale(name, &params, &patch)).await.map(drop)
     }
 
     async fn activators(&self) -> Result<Vec<Peer>, ClusterError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = ListParams::default().labels(&self.activator_selector);
         let pods = within(api.list(&params)).await?;
-        Ok(pods.items.iter().filter_map(peer).collect())
+        let peers = pods.items.iter().filter_map(|pod| peer(pod, CONTROL_PORT));
+        Ok(peers.collect())
     }
 
     async fn pods(&self, namespace: &str, revision: &str) -> Result<Vec<PodRead>, ClusterError> {
@@ -180,35 +172,20 @@ impl Cluster for KubeCluster {
         Ok(pods.items.iter().filter_map(pod_read).collect())
     }
 
-    async fn set_deletion_cost(
-        &self,
-        namespace: &str,
-        pod: &str,
-        cost: i32,
-    ) -> Result<(), ClusterError> {
+    async fn set_deletion_cost(&self, namespace: &str, pod: &str, cost: i32) -> Result<(), ClusterError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let params = PatchParams {
-            field_manager: Some(MANAGER_AUTOSCALER.to_owned()),
-            ..PatchParams::default()
-        };
+        let params = PatchParams { field_manager: Some(MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
         let annotations = BTreeMap::from([(ANNOTATION_DELETION_COST, cost.to_string())]);
         let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
-        within(api.patch_metadata(pod, &params, &patch))
-            .await
-            .map(drop)
+        within(api.patch_metadata(pod, &params, &patch)).await.map(drop)
     }
 }
 
-async fn within<T>(
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, ClusterError> {
+async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ClusterError> {
     match tokio::time::timeout(CALL, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(classify(error)),
-        Err(_) => Err(ClusterError::Uncertain(format!(
-            "nothing within {} s",
-            CALL.as_secs()
-        ))),
+        Err(_) => Err(ClusterError::Uncertain(format!("nothing within {} s", CALL.as_secs()))),
     }
 }
 
@@ -218,10 +195,7 @@ fn classify(error: kube::Error) -> ClusterError {
         kube::Error::Api(status) => match status.code {
             404 => ClusterError::Gone,
             409 => ClusterError::Conflict,
-            code @ 400..500 => ClusterError::Refused {
-                code,
-                message: status.message,
-            },
+            code @ 400..500 => ClusterError::Refused { code, message: status.message },
             _ => ClusterError::Uncertain(status.message),
         },
         other => ClusterError::Uncertain(other.to_string()),
@@ -229,23 +203,18 @@ fn classify(error: kube::Error) -> ClusterError {
 }
 
 fn read(scale: &Scale) -> Result<ScaleRead, ClusterError> {
-    let replicas = scale
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(0);
+    let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
     let resource_version = scale.metadata.resource_version.clone();
     Ok(ScaleRead {
         replicas: u32::try_from(replicas).unwrap_or(0),
-        resource_version: resource_version.ok_or_else(|| {
-            ClusterError::Uncertain("a scale without a resource version".to_owned())
-        })?,
+        resource_version: resource_version
+            .ok_or_else(|| ClusterError::Uncertain("a scale without a resource version".to_owned()))?,
     })
 }
 
 /// The activator in a pod, if its process may be running: a pod that never started or is over, or whose containers all wait to
 /// be restarted, has no request and can answer nothing.
-pub(super) fn peer(pod: &Pod) -> Option<Peer> {
+pub(super) fn peer(pod: &Pod, port: u16) -> Option<Peer> {
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
@@ -264,7 +233,7 @@ pub(super) fn peer(pod: &Pod) -> Option<Peer> {
     Some(Peer {
         uid: pod.metadata.uid.clone()?,
         pod: pod.metadata.name.clone().unwrap_or_default(),
-        address: ip.map(|ip| SocketAddr::new(ip, CONTROL_PORT)),
+        address: ip.map(|ip| SocketAddr::new(ip, port)),
     })
 }
 
@@ -299,8 +268,5 @@ fn pod_read(pod: &Pod) -> Option<PodRead> {
 /// Whether Kubernetes calls the pod ready.
 pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref());
-    conditions
-        .unwrap_or_default()
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.unwrap_or_default().iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -11,9 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use pilotlight_crds::control::{
-    DrainRequest, DrainResponse, PATH_DRAIN, PATH_RELEASE, PATH_SAMPLES, ReleaseRequest,
-};
+use pilotlight_crds::control::{DrainRequest, DrainResponse, PATH_DRAIN, PATH_RELEASE, PATH_SAMPLES, ReleaseRequest};
 use serde::Serialize;
 
 /// Time for a connection to an activator.
@@ -66,18 +64,11 @@ impl ControlClient {
             value.set_sensitive(true);
             value
         });
-        Self {
-            http,
-            authorization,
-        }
+        Self { http, authorization }
     }
 
     /// Opens the stream of samples: its head within `limit`, its body for as long as it lasts.
-    pub(super) async fn samples(
-        &self,
-        to: SocketAddr,
-        limit: Duration,
-    ) -> Result<Incoming, ControlError> {
+    pub(super) async fn samples(&self, to: SocketAddr, limit: Duration) -> Result<Incoming, ControlError> {
         let request = self.request(Method::GET, to, PATH_SAMPLES, Bytes::new())?;
         Ok(self.send(request, limit).await?.into_body())
     }
@@ -96,12 +87,9 @@ impl ControlClient {
                 .collect()
                 .await
                 .map_err(|error| ControlError::Answer(error.to_string()))?;
-            serde_json::from_slice(&body.to_bytes())
-                .map_err(|error| ControlError::Answer(error.to_string()))
+            serde_json::from_slice(&body.to_bytes()).map_err(|error| ControlError::Answer(error.to_string()))
         };
-        tokio::time::timeout(limit, answer)
-            .await
-            .map_err(|_| ControlError::Timeout(limit))?
+        tokio::time::timeout(limit, answer).await.map_err(|_| ControlError::Timeout(limit))?
     }
 
     /// Tells an activator what became of a hand-shake.
@@ -132,29 +120,21 @@ impl ControlClient {
             .map_err(|error| ControlError::Connection(error.to_string()))
     }
 
-    async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-        limit: Duration,
-    ) -> Result<Response<Incoming>, ControlError> {
+    async fn send(&self, request: Request<Full<Bytes>>, limit: Duration) -> Result<Response<Incoming>, ControlError> {
         let response = tokio::time::timeout(limit, self.http.request(request))
             .await
             .map_err(|_| ControlError::Timeout(limit))?
             .map_err(|error| ControlError::Connection(chain(&error)))?;
         match response.status() {
             status if status.is_success() => Ok(response),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(ControlError::Unauthorized(status))
-            }
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(ControlError::Unauthorized(status)),
             status => Err(ControlError::Status(status)),
         }
     }
 }
 
 fn json(message: &impl Serialize) -> Result<Bytes, ControlError> {
-    serde_json::to_vec(message)
-        .map(Bytes::from)
-        .map_err(|error| ControlError::Answer(error.to_string()))
+    serde_json::to_vec(message).map(Bytes::from).map_err(|error| ControlError::Answer(error.to_string()))
 }
 
 /// An error with its sources: hyper's own words are only "client error (Connect)".

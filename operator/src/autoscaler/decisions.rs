@@ -8,6 +8,7 @@ use pilotlight_scaling::{Decision, Rung};
 use serde::Serialize;
 
 use super::ledger::FunctionKey;
+use super::situation::Step;
 
 /// A decision as people see it.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +26,19 @@ struct LastDecision {
     reason: &'static str,
     message: String,
     decided_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_change: Option<LastChange>,
+}
+
+/// The last time that replicas changed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LastChange {
+    revision: String,
+    from: u32,
+    to: u32,
+    message: String,
+    changed_at: Timestamp,
 }
 
 /// The last decision for each Function.
@@ -35,13 +49,8 @@ pub(super) struct DecisionLog {
 
 impl DecisionLog {
     /// Keeps a decision in place of the Function's last.
-    pub(super) fn put(
-        &self,
-        key: &FunctionKey,
-        revision: &str,
-        (current, ready): (u32, u32),
-        decision: &Decision,
-    ) {
+    pub(super) fn put(&self, key: &FunctionKey, revision: &str, (current, ready): (u32, u32), decision: &Decision) {
+        let mut log = self.lock();
         let last = LastDecision {
             namespace: key.namespace.clone(),
             name: key.name.clone(),
@@ -56,8 +65,22 @@ impl DecisionLog {
             reason: decision.reason.code(),
             message: decision.reason.to_string(),
             decided_at: Timestamp::now(),
+            last_change: log.get(key).and_then(|last| last.last_change.clone()),
         };
-        self.lock().insert(key.clone(), last);
+        log.insert(key.clone(), last);
+    }
+
+    /// Keeps that a step changed the replicas of one of the Function's revisions.
+    pub(super) fn changed(&self, key: &FunctionKey, step: &Step, replicas: u32) {
+        if let Some(last) = self.lock().get_mut(key) {
+            last.last_change = Some(LastChange {
+                revision: step.revision.clone(),
+                from: step.from,
+                to: replicas,
+                message: step.reason.clone(),
+                changed_at: Timestamp::now(),
+            });
+        }
     }
 
     /// The Function's last decision as JSON.

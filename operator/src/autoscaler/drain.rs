@@ -5,9 +5,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use pilotlight_crds::control::{
-    DrainOutcome, DrainRequest, DrainResponse, DrainScope, ReleaseRequest,
-};
+use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope, ReleaseRequest};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -53,6 +51,7 @@ impl<'a> Drain<'a> {
         control: &'a ControlClient,
         (namespace, name): (&str, &str),
         scope: DrainScope,
+        ttl: Duration,
     ) -> Self {
         let handshake = format!("{:032x}", rand::random::<u128>());
         Self {
@@ -62,7 +61,7 @@ impl<'a> Drain<'a> {
                 name: name.to_owned(),
                 handshake,
                 scope,
-                ttl_millis: u64::try_from(TTL.as_millis()).unwrap_or(u64::MAX),
+                ttl_millis: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
             },
             asked: Vec::new(),
         }
@@ -77,10 +76,7 @@ impl<'a> Drain<'a> {
         let control = self.control;
         let answers = join_all(peers.iter().map(|peer| async move {
             match peer.address {
-                Some(address) => control
-                    .drain(address, request, limit)
-                    .await
-                    .map_err(|error| error.to_string()),
+                Some(address) => control.drain(address, request, limit).await.map_err(|error| error.to_string()),
                 None => Err("it has no address yet".to_owned()),
             }
         }))
@@ -96,10 +92,7 @@ impl<'a> Drain<'a> {
                 // Traffic is the better reason to stay than a missing answer.
                 (Err(_), Asked::Busy { .. }) => {}
                 (Err(error), _) => {
-                    verdict = Asked::Unanswered {
-                        pod: peer.pod.clone(),
-                        error,
-                    };
+                    verdict = Asked::Unanswered { pod: peer.pod.clone(), error };
                 }
             }
         }

@@ -29,6 +29,7 @@ use super::progress::{Done, Progress};
 use super::registry::{Change, Registry};
 use super::schedule::Schedule;
 use super::situation::{self, RevisionRead, Step};
+use super::stepdown::StepOutcome;
 use super::stream::{Heard, Listener};
 use super::view::Snapshot;
 use super::{clock::Clock, steps};
@@ -66,11 +67,7 @@ pub(super) struct Evaluation<C> {
 
 impl<C: Cluster> Evaluation<C> {
     /// Runs until shutdown.
-    pub(super) async fn run(
-        mut self,
-        mut pods: mpsc::Receiver<PodChange>,
-        mut heard: mpsc::Receiver<Heard>,
-    ) {
+    pub(super) async fn run(mut self, mut pods: mpsc::Receiver<PodChange>, mut heard: mpsc::Receiver<Heard>) {
         let mut resync = tokio::time::interval(RESYNC);
         resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let shutdown = self.shutdown.clone();
@@ -178,9 +175,7 @@ impl<C: Cluster> Evaluation<C> {
                     self.show();
                 }
                 let functions = &self.functions;
-                let touched = self
-                    .ledger
-                    .hear(id, at, &batch, |key| functions.get(&reference(key)).is_some());
+                let touched = self.ledger.hear(id, at, &batch, |key| functions.get(&reference(key)).is_some());
                 for key in touched.sampled {
                     self.look_again(&key, TICK_MILLIS);
                 }
@@ -226,10 +221,7 @@ impl<C: Cluster> Evaluation<C> {
         }
         let functions = &self.functions;
         let known = self.progress.keys();
-        let gone: Vec<_> = known
-            .filter(|key| functions.get(&reference(key)).is_none())
-            .cloned()
-            .collect();
+        let gone: Vec<_> = known.filter(|key| functions.get(&reference(key)).is_none()).cloned().collect();
         for key in gone {
             self.forget(&key);
         }
@@ -257,9 +249,7 @@ impl<C: Cluster> Evaluation<C> {
     /// The Function's revisions as the caches and our own last writes show them.
     fn revisions(&self, function: &Function, key: &FunctionKey) -> Vec<RevisionRead> {
         let floors = self.inbox.floors(key);
-        let names: BTreeSet<&str> = situation::revisions(function)
-            .chain(floors.keys().map(String::as_str))
-            .collect();
+        let names: BTreeSet<&str> = situation::revisions(function).chain(floors.keys().map(String::as_str)).collect();
         let found = names.into_iter().filter_map(|name| {
             let reference = ObjectRef::new(name).within(&key.namespace);
             let deployment = self.deployments.get(&reference)?;
@@ -287,24 +277,18 @@ impl<C: Cluster> Evaluation<C> {
         progress.correct(&mut revisions);
         let floors = self.inbox.floors(key);
         let active = situation::active_revision(function);
-        let (active, others): (Vec<_>, Vec<_>) = revisions
-            .into_iter()
-            .partition(|revision| Some(revision.name.as_str()) == active);
+        let (active, others): (Vec<_>, Vec<_>) =
+            revisions.into_iter().partition(|revision| Some(revision.name.as_str()) == active);
         let max = function.spec.scaling.max_replicas;
-        let mut steps =
-            situation::others(now, &others, &floors, max, &mut progress.out_of_use);
+        let mut steps = situation::others(now, &others, &floors, max, &mut progress.out_of_use);
         let mut next = situation::next_out_of_use(now, &progress.out_of_use);
         if let Some(active) = active.first() {
             if let Some(event) = progress.notice_wake(key, active) {
                 self.tell(event);
             }
             let floor = floor(floors.get(&active.name).copied(), self.inbox.fail_open());
-            let scene = Scene {
-                policy: situation::policy(function),
-                current: active.replicas,
-                ready: active.ready,
-                floor,
-            };
+            let scene =
+                Scene { policy: situation::policy(function), current: active.replicas, ready: active.ready, floor };
             let (step, check) = self.decide(key, active, &scene, now);
             next = [next, check].into_iter().flatten().min();
             // Floors of new revisions come first, revisions out of use last.
@@ -384,6 +368,9 @@ impl<C: Cluster> Evaluation<C> {
         };
         let direction = if done.step.to > done.step.from { "up" } else { "down" };
         self.metrics.wrote(direction, done.outcome.code(), done.took);
+        if let StepOutcome::Scaled { replicas } = done.outcome {
+            self.decisions.changed(&done.key, &done.step, replicas);
+        }
         let Some(progress) = self.progress.get_mut(&done.key) else {
             return;
         };
@@ -404,14 +391,8 @@ impl<C: Cluster> Evaluation<C> {
 
 /// The floor beside `minReplicas`: the higher of the two there may be.
 fn floor(initial: Option<u32>, fail_open: bool) -> Option<Floor> {
-    let initial = initial.map(|replicas| Floor {
-        replicas,
-        reason: FloorReason::Initial,
-    });
-    let open = fail_open.then_some(Floor {
-        replicas: 1,
-        reason: FloorReason::FailOpen,
-    });
+    let initial = initial.map(|replicas| Floor { replicas, reason: FloorReason::Initial });
+    let open = fail_open.then_some(Floor { replicas: 1, reason: FloorReason::FailOpen });
     initial.into_iter().chain(open).max_by_key(|floor| floor.replicas)
 }
 
@@ -420,8 +401,5 @@ fn reference(key: &FunctionKey) -> ObjectRef<Function> {
 }
 
 fn key_of(function: &Function) -> FunctionKey {
-    FunctionKey {
-        namespace: function.namespace().unwrap_or_default(),
-        name: function.name_any(),
-    }
+    FunctionKey { namespace: function.namespace().unwrap_or_default(), name: function.name_any() }
 }

@@ -85,11 +85,7 @@ impl Inbox {
     pub(super) fn take(&self) -> News {
         let mut told = self.lock();
         let changed = std::mem::take(&mut told.changed);
-        if std::mem::take(&mut told.all_changed) {
-            News::All
-        } else {
-            News::Some(changed)
-        }
+        if std::mem::take(&mut told.all_changed) { News::All } else { News::Some(changed) }
     }
 
     /// The floors of a Function's revisions.

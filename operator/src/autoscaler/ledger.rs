@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use pilotlight_crds::control::{FunctionSample, SampleBatch};
 use pilotlight_scaling::{
-    ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy,
-    Sample, Second, Windows, decide,
+    ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Windows,
+    decide,
 };
 
 /// A Function's namespace and name.
@@ -19,10 +19,7 @@ pub(super) struct FunctionKey {
 
 impl FunctionKey {
     pub(super) fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
 }
 

@@ -20,10 +20,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Lines of up to `limit` bytes, the line feed not counted.
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            partial: Vec::new(),
-            limit,
-        }
+        Self { partial: Vec::new(), limit }
     }
 
     /// Adds a chunk and calls `each` for every line that it completes; empty lines are skipped. An error of `each` ends it.
@@ -82,11 +79,7 @@ mod tests {
         let text = "alpha\nbeta\r\n\n\ngamma\nunfinished";
         for cut in 0..text.len() {
             let (a, b) = text.split_at(cut);
-            assert_eq!(
-                lines(64, &[a, b]).unwrap(),
-                ["alpha", "beta", "gamma"],
-                "cut at {cut}"
-            );
+            assert_eq!(lines(64, &[a, b]).unwrap(), ["alpha", "beta", "gamma"], "cut at {cut}");
         }
     }
 

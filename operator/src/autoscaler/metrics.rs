@@ -30,10 +30,7 @@ struct FunctionLabels {
 
 impl From<&FunctionKey> for FunctionLabels {
     fn from(key: &FunctionKey) -> Self {
-        Self {
-            namespace: key.namespace.clone(),
-            function: key.name.clone(),
-        }
+        Self { namespace: key.namespace.clone(), function: key.name.clone() }
     }
 }
 
@@ -80,16 +77,8 @@ impl AutoscalerMetrics {
             "Replicas of the Deployment that gets the traffic",
             metrics.actual.clone(),
         );
-        registry.register(
-            "activators",
-            "Activators whose samples are listened to",
-            metrics.activators.clone(),
-        );
-        registry.register(
-            "sample_batches",
-            "Batches of samples that arrived",
-            metrics.batches.clone(),
-        );
+        registry.register("activators", "Activators whose samples are listened to", metrics.activators.clone());
+        registry.register("sample_batches", "Batches of samples that arrived", metrics.batches.clone());
         registry.register(
             "sample_streams_ended",
             "Streams of samples that ended, by reason",
@@ -114,8 +103,7 @@ impl AutoscalerMetrics {
     }
 
     pub(super) fn listening(&self, activators: usize) {
-        self.activators
-            .set(i64::try_from(activators).unwrap_or(i64::MAX));
+        self.activators.set(i64::try_from(activators).unwrap_or(i64::MAX));
     }
 
     pub(super) fn heard(&self) {
@@ -123,9 +111,7 @@ impl AutoscalerMetrics {
     }
 
     pub(super) fn stream_ended(&self, reason: &'static str) {
-        self.streams_ended
-            .get_or_create(&ReasonLabel { reason })
-            .inc();
+        self.streams_ended.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     pub(super) fn forget(&self, key: &FunctionKey) {

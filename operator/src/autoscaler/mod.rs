@@ -40,6 +40,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use pilotlight_crds::Function;
+use pilotlight_crds::control::CONTROL_PORT;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -99,7 +100,7 @@ impl Autoscaler {
         let selector = context.activator_selector.clone();
         let (changes, pods) = mpsc::channel(CHANNEL);
         let watching = pods::watch(client, namespace, selector, changes);
-        let (handle, evaluation) = assemble(context, cluster, pods);
+        let (handle, evaluation) = assemble(context, cluster, Registry::new(CONTROL_PORT), pods);
         tokio::spawn(async move {
             // The watch ends when the loop drops its receiver, or here.
             let watching = tokio::spawn(watching);
@@ -114,6 +115,7 @@ impl Autoscaler {
 fn assemble<C: Cluster>(
     context: AutoscalerContext,
     cluster: C,
+    registry: Registry,
     pods: mpsc::Receiver<PodChange>,
 ) -> (AutoscalerHandle, impl Future<Output = ()> + Send) {
     let (heard_sender, heard) = mpsc::channel(CHANNEL);
@@ -139,7 +141,7 @@ fn assemble<C: Cluster>(
         shutdown: context.shutdown,
         heard_sender,
         ledger: Ledger::default(),
-        registry: Registry::default(),
+        registry,
         schedule: Schedule::default(),
         progress: HashMap::new(),
         listeners: HashMap::new(),

@@ -21,12 +21,7 @@ pub(super) enum PodChange {
 }
 
 /// Watches until nobody listens any more. Failures are retried with a growing pause.
-pub(super) async fn watch(
-    client: kube::Client,
-    namespace: String,
-    selector: String,
-    changes: mpsc::Sender<PodChange>,
-) {
+pub(super) async fn watch(client: kube::Client, namespace: String, selector: String, changes: mpsc::Sender<PodChange>) {
     let api: Api<Pod> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().labels(&selector);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
@@ -59,13 +54,8 @@ fn change(event: watcher::Event<Pod>, listed: &mut BTreeSet<String>) -> Option<P
             let pod = Box::new(pod);
             Some(PodChange::Applied { pod, listed: true })
         }
-        watcher::Event::InitDone => Some(PodChange::AllListed {
-            uids: std::mem::take(listed),
-        }),
-        watcher::Event::Apply(pod) => Some(PodChange::Applied {
-            pod: Box::new(pod),
-            listed: false,
-        }),
+        watcher::Event::InitDone => Some(PodChange::AllListed { uids: std::mem::take(listed) }),
+        watcher::Event::Apply(pod) => Some(PodChange::Applied { pod: Box::new(pod), listed: false }),
         watcher::Event::Delete(pod) => pod.metadata.uid.map(|uid| PodChange::Deleted { uid }),
     }
 }

@@ -69,15 +69,12 @@ pub(super) struct Progress {
 impl Progress {
     /// Puts what is known better in place of what the cache shows, and forgets all about revisions that are gone.
     pub(super) fn correct(&mut self, revisions: &mut [RevisionRead]) {
-        self.cached = revisions
-            .iter()
-            .map(|revision| (revision.name.clone(), revision.resource_version.clone()))
-            .collect();
+        self.cached =
+            revisions.iter().map(|revision| (revision.name.clone(), revision.resource_version.clone())).collect();
         let cached = &self.cached;
         self.retries.retain(|(name, _), _| cached.contains_key(name));
-        self.corrections.retain(|name, correction| {
-            cached.get(name).is_some_and(|version| *version == correction.cached_version)
-        });
+        self.corrections
+            .retain(|name, correction| cached.get(name).is_some_and(|version| *version == correction.cached_version));
         for revision in revisions {
             if let Some(correction) = self.corrections.get(&revision.name) {
                 revision.replicas = correction.replicas;
@@ -86,11 +83,7 @@ impl Progress {
     }
 
     /// Notes the active revision's replicas; an event, if somebody else took it from zero.
-    pub(super) fn notice_wake(
-        &mut self,
-        key: &FunctionKey,
-        active: &RevisionRead,
-    ) -> Option<ScalingEvent> {
+    pub(super) fn notice_wake(&mut self, key: &FunctionKey, active: &RevisionRead) -> Option<ScalingEvent> {
         let now = (active.name.clone(), active.replicas);
         let before = self.active.replace(now)?;
         if before != (active.name.clone(), 0) || active.replicas == 0 {
@@ -160,17 +153,11 @@ impl Progress {
                 self.put_off(done, now, first, longest)
             }
         };
-        After {
-            look_at: Millis(now.0 + wait),
-            event,
-        }
+        After { look_at: Millis(now.0 + wait), event }
     }
 
     fn learn(&mut self, revision: &str, replicas: u32) {
-        let correction = Correction {
-            replicas,
-            cached_version: self.cached.get(revision).cloned().flatten(),
-        };
+        let correction = Correction { replicas, cached_version: self.cached.get(revision).cloned().flatten() };
         self.corrections.insert(revision.to_owned(), correction);
     }
 
@@ -240,10 +227,7 @@ fn refused(done: &Done, error: &ClusterError) -> Option<ScalingEvent> {
         namespace: done.key.namespace.clone(),
         name: done.key.name.clone(),
         kind: ScalingEventKind::ScaleRefused,
-        message: format!(
-            "Could not scale {} from {} to {}: {error}",
-            done.step.revision, done.step.from, done.step.to
-        ),
+        message: format!("Could not scale {} from {} to {}: {error}", done.step.revision, done.step.from, done.step.to),
     })
 }
 
@@ -258,9 +242,8 @@ fn describe(outcome: &StepOutcome) -> String {
         StepOutcome::Busy { in_flight, queued } => {
             format!("{in_flight} requests in flight and {queued} waiting")
         }
-        StepOutcome::Scaled { .. }
-        | StepOutcome::Stale { .. }
-        | StepOutcome::Conflict
-        | StepOutcome::Ended => outcome.code().to_owned(),
+        StepOutcome::Scaled { .. } | StepOutcome::Stale { .. } | StepOutcome::Conflict | StepOutcome::Ended => {
+            outcome.code().to_owned()
+        }
     }
 }

@@ -25,10 +25,12 @@ struct Activator {
 }
 
 /// The activators that run, by pod uid.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registry {
     activators: BTreeMap<String, Activator>,
     next: u64,
+    /// The port of the control protocol.
+    port: u16,
 }
 
 /// What a pod's change means for those who listen to it.
@@ -57,12 +59,17 @@ pub(super) enum Change {
 }
 
 impl Registry {
+    /// No activators yet; those to come speak the control protocol on `port`.
+    pub(super) fn new(port: u16) -> Self {
+        Self { activators: BTreeMap::new(), next: 0, port }
+    }
+
     /// A pod was added or changed.
     pub(super) fn apply(&mut self, pod: &Pod) -> Change {
         let Some(uid) = pod.metadata.uid.clone() else {
             return Change::None;
         };
-        let Some(peer) = peer(pod) else {
+        let Some(peer) = peer(pod, self.port) else {
             return self.left_or_waits(&uid, pod);
         };
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
@@ -72,23 +79,13 @@ impl Registry {
             self.next += 1;
             let change = listen(id, &peer, true);
             let routes = Arc::default();
-            let activator = Activator {
-                id,
-                peer,
-                node,
-                ready,
-                routes,
-            };
+            let activator = Activator { id, peer, node, ready, routes };
             self.activators.insert(uid, activator);
             return change;
         };
         let moved = known.peer.address != peer.address;
         (known.node, known.ready, known.peer) = (node, ready, peer);
-        if moved {
-            listen(known.id, &known.peer, false)
-        } else {
-            Change::None
-        }
+        if moved { listen(known.id, &known.peer, false) } else { Change::None }
     }
 
     /// A pod of which no process runs: over for good, or between two runs.
@@ -106,10 +103,7 @@ impl Registry {
     /// A pod is gone.
     pub(super) fn delete(&mut self, uid: &str) -> Change {
         match self.activators.remove(uid) {
-            Some(gone) => Change::Left {
-                id: gone.id,
-                pod: gone.peer.pod,
-            },
+            Some(gone) => Change::Left { id: gone.id, pod: gone.peer.pod },
             None => Change::None,
         }
     }
@@ -153,11 +147,7 @@ impl Registry {
             .filter_map(|(uid, activator)| {
                 let ip: IpAddr = activator.peer.address?.ip();
                 let viewed = ViewedActivator {
-                    address: ActivatorAddress {
-                        ip,
-                        node: activator.node.clone(),
-                        ready: activator.ready,
-                    },
+                    address: ActivatorAddress { ip, node: activator.node.clone(), ready: activator.ready },
                     routes: Arc::clone(&activator.routes),
                 };
                 Some((uid.clone(), viewed))
@@ -169,12 +159,7 @@ impl Registry {
 fn listen(id: ActivatorId, peer: &Peer, joined: bool) -> Change {
     // Without an address yet there is nobody to listen to; the change that brings it counts as a move.
     match peer.address {
-        Some(address) => Change::Listen {
-            id,
-            pod: peer.pod.clone(),
-            address,
-            joined,
-        },
+        Some(address) => Change::Listen { id, pod: peer.pod.clone(), address, joined },
         None => Change::None,
     }
 }

@@ -98,19 +98,14 @@ pub(super) fn others(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     out_of_use.retain(|name, _| {
-        others
-            .iter()
-            .any(|other| other.name == *name && other.replicas > 0 && !floors.contains_key(name))
+        others.iter().any(|other| other.name == *name && other.replicas > 0 && !floors.contains_key(name))
     });
     for other in others {
         let RevisionRead { name, replicas, .. } = other;
         if let Some(floor) = floors.get(name) {
             let floor = (*floor).min(max_replicas.max(1));
             if *replicas < floor {
-                steps.insert(
-                    0,
-                    step(other, floor, "a new revision proves that it starts"),
-                );
+                steps.insert(0, step(other, floor, "a new revision proves that it starts"));
             }
         } else if *replicas > 0 {
             let since = *out_of_use.entry(name.clone()).or_insert(now);
@@ -123,19 +118,10 @@ pub(super) fn others(
 }
 
 fn step(revision: &RevisionRead, to: u32, reason: &str) -> Step {
-    Step {
-        revision: revision.name.clone(),
-        from: revision.replicas,
-        to,
-        reason: reason.to_owned(),
-    }
+    Step { revision: revision.name.clone(), from: revision.replicas, to, reason: reason.to_owned() }
 }
 
 /// When the next revision will have been out of use for long enough.
 pub(super) fn next_out_of_use(now: Millis, out_of_use: &BTreeMap<String, Millis>) -> Option<Millis> {
-    out_of_use
-        .values()
-        .map(|since| Millis(since.0 + SUPERSEDED_MILLIS))
-        .map(|due| due.max(Millis(now.0 + 1_000)))
-        .min()
+    out_of_use.values().map(|since| Millis(since.0 + SUPERSEDED_MILLIS)).map(|due| due.max(Millis(now.0 + 1_000))).min()
 }

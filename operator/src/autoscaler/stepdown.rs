@@ -4,13 +4,15 @@
 //! pods, read while they kept to it; and only within half of the time that they keep to it. Where it is not certain whether the
 //! write will be carried out, nothing is released: the activators fence.
 
+use std::time::Duration;
+
 use pilotlight_crds::control::{DrainOutcome, DrainScope};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError, Peer, PodRead, RemovalClass, ScaleRead};
 use super::control::ControlClient;
-use super::drain::{Asked, Drain, TTL};
+use super::drain::{Asked, Drain};
 
 /// Pods that one hand-shake removes at most, where some remain.
 const VICTIMS: usize = 16;
@@ -82,29 +84,21 @@ pub(super) struct Steps<'a, C> {
     /// Activators that the watch knows.
     pub(super) known: &'a [Peer],
     pub(super) shutdown: &'a CancellationToken,
+    /// For how long an activator keeps to a drain without a release.
+    pub(super) ttl: Duration,
 }
 
 impl<C: Cluster> Steps<'_, C> {
     /// Carries a step down out, or leaves all as it was.
     pub(super) async fn run(&self, step: &StepDown) -> StepOutcome {
-        let read = match self
-            .cluster
-            .read_scale(&step.namespace, &step.revision)
-            .await
-        {
+        let read = match self.cluster.read_scale(&step.namespace, &step.revision).await {
             Ok(read) if read.replicas == step.from => read,
             Ok(read) => {
-                return StepOutcome::Stale {
-                    replicas: read.replicas,
-                };
+                return StepOutcome::Stale { replicas: read.replicas };
             }
             Err(error) => return StepOutcome::Failed(error),
         };
-        if step.to == 0 {
-            self.to_zero(step, &read).await
-        } else {
-            self.shrink(step).await
-        }
+        if step.to == 0 { self.to_zero(step, &read).await } else { self.shrink(step).await }
     }
 
     async fn to_zero(&self, step: &StepDown, read: &ScaleRead) -> StepOutcome {
@@ -112,7 +106,7 @@ impl<C: Cluster> Steps<'_, C> {
             Ok(roster) => roster,
             Err(outcome) => return outcome,
         };
-        let half_time = Instant::now() + TTL / 2;
+        let half_time = Instant::now() + self.ttl / 2;
         let revision = step.revision.clone();
         let mut drains = vec![self.drain(step, DrainScope::All { revision })];
         let outcome = match self.ask(&mut drains[0], &roster, half_time).await {
@@ -136,7 +130,7 @@ impl<C: Cluster> Steps<'_, C> {
             Ok(roster) => roster,
             Err(outcome) => return outcome,
         };
-        let half_time = Instant::now() + TTL / 2;
+        let half_time = Instant::now() + self.ttl / 2;
         let wanted = pods.len().saturating_sub(usize::try_from(step.to).unwrap_or(usize::MAX));
         let mut chosen = self.choose(step, &pods, wanted, &roster, half_time).await;
         let outcome = match chosen.refusal.take() {
@@ -144,10 +138,7 @@ impl<C: Cluster> Steps<'_, C> {
             _ => {
                 let drains = &mut chosen.drains;
                 match self.ask_newcomers(drains, &mut roster, half_time).await {
-                    Ok(()) => {
-                        self.remove(step, &pods, &chosen.victims, wanted, half_time)
-                            .await
-                    }
+                    Ok(()) => self.remove(step, &pods, &chosen.victims, wanted, half_time).await,
                     Err(outcome) => outcome,
                 }
             }
@@ -207,24 +198,14 @@ impl<C: Cluster> Steps<'_, C> {
         let lowest = pods.iter().map(|pod| pod.cost).min().unwrap_or(0);
         let cost = lowest.saturating_sub(1);
         for pod in victims {
-            if let Err(error) = self
-                .cluster
-                .set_deletion_cost(&step.namespace, &pod.name, cost)
-                .await
-            {
+            if let Err(error) = self.cluster.set_deletion_cost(&step.namespace, &pod.name, cost).await {
                 return StepOutcome::Failed(certain(error));
             }
         }
-        let read = match self
-            .cluster
-            .read_scale(&step.namespace, &step.revision)
-            .await
-        {
+        let read = match self.cluster.read_scale(&step.namespace, &step.revision).await {
             Ok(read) if read.replicas == step.from => read,
             Ok(read) => {
-                return StepOutcome::Stale {
-                    replicas: read.replicas,
-                };
+                return StepOutcome::Stale { replicas: read.replicas };
             }
             Err(error) => return StepOutcome::Failed(certain(error)),
         };
@@ -237,23 +218,14 @@ impl<C: Cluster> Steps<'_, C> {
         self.write(step, &read, to, half_time).await
     }
 
-    async fn write(
-        &self,
-        step: &StepDown,
-        read: &ScaleRead,
-        to: u32,
-        half_time: Instant,
-    ) -> StepOutcome {
+    async fn write(&self, step: &StepDown, read: &ScaleRead, to: u32, half_time: Instant) -> StepOutcome {
         if self.shutdown.is_cancelled() {
             return StepOutcome::Ended;
         }
         if Instant::now() >= half_time {
             return StepOutcome::TooLate;
         }
-        let written = self
-            .cluster
-            .write_scale(&step.namespace, &step.revision, read, to)
-            .await;
+        let written = self.cluster.write_scale(&step.namespace, &step.revision, read, to).await;
         match written {
             Ok(()) => StepOutcome::Scaled { replicas: to },
             Err(ClusterError::Conflict) => StepOutcome::Conflict,
@@ -263,7 +235,7 @@ impl<C: Cluster> Steps<'_, C> {
 
     fn drain(&self, step: &StepDown, scope: DrainScope) -> Drain<'_> {
         let function = (step.namespace.as_str(), step.name.as_str());
-        Drain::new(self.control, function, scope)
+        Drain::new(self.control, function, scope, self.ttl)
     }
 
     /// Every activator that runs: those that the watch knows and those that the API server lists.
@@ -277,11 +249,7 @@ impl<C: Cluster> Steps<'_, C> {
     }
 
     async fn newcomers(&self, roster: &[Peer]) -> Result<Vec<Peer>, StepOutcome> {
-        let mut listed = self
-            .cluster
-            .activators()
-            .await
-            .map_err(|error| StepOutcome::Failed(certain(error)))?;
+        let mut listed = self.cluster.activators().await.map_err(|error| StepOutcome::Failed(certain(error)))?;
         listed.retain(|peer| !roster.iter().any(|known| known.uid == peer.uid));
         Ok(listed)
     }
@@ -306,12 +274,7 @@ impl<C: Cluster> Steps<'_, C> {
         Err(StepOutcome::TooLate)
     }
 
-    async fn ask(
-        &self,
-        drain: &mut Drain<'_>,
-        peers: &[Peer],
-        until: Instant,
-    ) -> Result<(), StepOutcome> {
+    async fn ask(&self, drain: &mut Drain<'_>, peers: &[Peer], until: Instant) -> Result<(), StepOutcome> {
         let asked = tokio::select! {
             asked = drain.ask(peers, until) => asked,
             () = self.shutdown.cancelled() => return Err(StepOutcome::Ended),

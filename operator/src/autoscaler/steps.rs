@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError, Peer};
 use super::control::ControlClient;
+use super::drain::TTL;
 use super::ledger::FunctionKey;
 use super::progress::Done;
 use super::situation::Step;
@@ -27,17 +28,8 @@ impl<C: Cluster> Task<C> {
     /// Carries it out.
     pub(super) async fn run(self) -> Done {
         let begun = Instant::now();
-        let outcome = if self.step.to > self.step.from {
-            self.up().await
-        } else {
-            self.down().await
-        };
-        Done {
-            key: self.key,
-            step: self.step,
-            outcome,
-            took: begun.elapsed(),
-        }
+        let outcome = if self.step.to > self.step.from { self.up().await } else { self.down().await };
+        Done { key: self.key, step: self.step, outcome, took: begun.elapsed() }
     }
 
     async fn up(&self) -> StepOutcome {
@@ -54,11 +46,7 @@ impl<C: Cluster> Task<C> {
             return StepOutcome::Ended;
         }
         let replicas = self.step.to;
-        match self
-            .cluster
-            .write_scale(namespace, name, &read, replicas)
-            .await
-        {
+        match self.cluster.write_scale(namespace, name, &read, replicas).await {
             Ok(()) => StepOutcome::Scaled { replicas },
             Err(ClusterError::Conflict) => StepOutcome::Conflict,
             Err(error) => StepOutcome::Failed(error),
@@ -71,6 +59,7 @@ impl<C: Cluster> Task<C> {
             control: &self.control,
             known: &self.known,
             shutdown: &self.shutdown,
+            ttl: TTL,
         };
         let down = StepDown {
             namespace: self.key.namespace.clone(),

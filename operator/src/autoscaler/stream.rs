@@ -32,11 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Heard {
     /// A batch arrived.
-    Batch {
-        id: ActivatorId,
-        at: Millis,
-        batch: SampleBatch,
-    },
+    Batch { id: ActivatorId, at: Millis, batch: SampleBatch },
     /// The stream broke; a new one will follow.
     Cut { id: ActivatorId },
 }
@@ -126,11 +122,7 @@ impl Listener {
             let at = self.clock.now();
             for batch in parsed {
                 *batches += 1;
-                let batch = Heard::Batch {
-                    id: self.id,
-                    at,
-                    batch,
-                };
+                let batch = Heard::Batch { id: self.id, at, batch };
                 if self.heard.send(batch).await.is_err() {
                     return StreamEnd::Over;
                 }
@@ -149,8 +141,7 @@ async fn next(body: &mut Incoming, lines: &mut Lines) -> Result<Vec<SampleBatch>
     let mut batches = Vec::new();
     if let Ok(chunk) = frame.into_data() {
         lines.push(&chunk, |line| {
-            let batch = serde_json::from_slice(line)
-                .map_err(|error| StreamEnd::Garbage(error.to_string()))?;
+            let batch = serde_json::from_slice(line).map_err(|error| StreamEnd::Garbage(error.to_string()))?;
             batches.push(batch);
             Ok::<_, StreamEnd>(())
         })?;

@@ -1,8 +1,7 @@
 //! A simulated Function: load comes in, one activator tells about it, decisions are applied and pods take time to start.
 
 use pilotlight_scaling::{
-    ActivatorId, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second,
-    Windows, decide,
+    ActivatorId, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Windows, decide,
 };
 
 /// The one activator of a simulation.
@@ -10,12 +9,7 @@ pub(crate) const A: ActivatorId = ActivatorId(1);
 
 /// What one activator says of a second with `requests` under way throughout, of which `queued` wait.
 pub(crate) fn steady(requests: u32, queued: u32) -> Sample {
-    Sample {
-        concurrency_milli: u64::from(requests) * 1000,
-        arrivals: requests,
-        queued,
-        in_flight: requests - queued,
-    }
+    Sample { concurrency_milli: u64::from(requests) * 1000, arrivals: requests, queued, in_flight: requests - queued }
 }
 
 /// A Function whose pods become ready `start_seconds` after they are asked for.
@@ -103,7 +97,6 @@ impl Simulation {
             self.writes += 1;
         }
         self.current = replicas;
-        self.pods
-            .resize(replicas as usize, self.second + self.start_seconds);
+        self.pods.resize(replicas as usize, self.second + self.start_seconds);
     }
 }

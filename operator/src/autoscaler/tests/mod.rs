@@ -1,1 +1,7 @@
-//! Tests of the autoscaler against fake activators.
+//! Tests of the autoscaler: the activators are real HTTP servers on loopback, the API server is a model of `/scale` and its versions.
+
+mod evaluating;
+mod fakes;
+mod knowing;
+mod listening;
+mod stepping;

@@ -1,0 +1,238 @@
+//! The whole loop: caches, a fake activator's stream, decisions, steps, events.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::runtime::reflector::{self, store::Writer};
+use kube::runtime::watcher::Event;
+use pilotlight_crds::Function;
+use pilotlight_crds::control::{FunctionSample, RouteAck};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::fakes::{FakeActivator, FakeCluster, Mood, TOKEN};
+use super::knowing::activator_pod;
+use super::listening::{batch, line, piece};
+use crate::autoscaler::pods::PodChange;
+use crate::autoscaler::registry::Registry;
+use crate::autoscaler::{
+    AutoscalerContext, AutoscalerHandle, AutoscalerMetrics, ScalingEvent, ScalingEventKind, assemble,
+};
+
+struct Bench {
+    handle: AutoscalerHandle,
+    cluster: FakeCluster,
+    events: mpsc::Receiver<ScalingEvent>,
+    _pods: mpsc::Sender<PodChange>,
+    _functions: Writer<Function>,
+    deployments: Writer<Deployment>,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn function(idle_seconds: u32) -> Function {
+    serde_json::from_value(json!({
+        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function",
+        "metadata": { "name": "hello", "namespace": "shop", "resourceVersion": "1" },
+        "spec": { "image": "hello", "scaling": { "idleSeconds": idle_seconds } },
+        "status": { "route": { "port": 10_000, "revision": "hello-1" } },
+    }))
+    .unwrap()
+}
+
+fn deployment(replicas: u32, version: &str) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": "hello-1", "namespace": "shop", "resourceVersion": version,
+            "labels": { "pilotlight.dev/function": "hello" },
+        },
+        "spec": { "replicas": replicas, "selector": {}, "template": {} },
+        "status": { "readyReplicas": replicas },
+    }))
+    .unwrap()
+}
+
+fn fill<K>(writer: &mut Writer<K>, objects: Vec<K>)
+where
+    K: kube::runtime::reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone + Default,
+{
+    writer.apply_watcher_event(&Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+}
+
+/// A client of an API server that nobody runs.
+fn no_client() -> kube::Client {
+    let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    kube::Client::try_from(config).unwrap()
+}
+
+async fn start(activator: &FakeActivator, idle_seconds: u32, replicas: u32) -> Bench {
+    let cluster = FakeCluster::new(replicas, vec![activator.peer("a")]);
+    let (functions, mut function_writer) = reflector::store();
+    fill(&mut function_writer, vec![function(idle_seconds)]);
+    let (deployment_store, mut deployments) = reflector::store();
+    fill(&mut deployments, vec![deployment(replicas, "100")]);
+    let (event_sender, events) = mpsc::channel(16);
+    let (pods, changes) = mpsc::channel(16);
+    let shutdown = CancellationToken::new();
+    let context = AutoscalerContext {
+        client: no_client(),
+        namespace: "pilotlight".to_owned(),
+        activator_selector: String::new(),
+        token: TOKEN.to_owned(),
+        functions,
+        pods: reflector::store().0,
+        deployments: deployment_store,
+        metrics: AutoscalerMetrics::default(),
+        events: event_sender,
+        shutdown: shutdown.clone(),
+    };
+    let (handle, evaluation) = assemble(context, cluster.clone(), Registry::new(activator.address.port()), changes);
+    tokio::spawn(evaluation);
+    let pod = Box::new(activator_pod("a", Some("127.0.0.1"), "Running", true));
+    let joins = PodChange::Applied { pod, listed: true };
+    pods.send(joins).await.unwrap();
+    Bench { handle, cluster, events, _pods: pods, deployments, _functions: function_writer, shutdown }
+}
+
+async fn event(bench: &mut Bench) -> ScalingEvent {
+    let event = tokio::time::timeout(Duration::from_secs(20), bench.events.recv()).await;
+    event.expect("in time").expect("the loop runs")
+}
+
+/// A stream that tells of a minute of silence and then, every second, of silence again.
+fn silence(activator: &FakeActivator) {
+    let script = activator.script();
+    let mut first = batch(0, true);
+    first.routes.push(RouteAck { namespace: "shop".to_owned(), name: "hello".to_owned(), port: 10_000 });
+    script.send(piece(&line(&first))).unwrap();
+    for age in (1..=60).rev() {
+        script.send(piece(&line(&batch(age * 1000, false)))).unwrap();
+    }
+    tokio::spawn(async move {
+        while script.send(piece(&line(&batch(0, false)))).is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn silence_ends_at_zero_with_a_reason() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    silence(&activator);
+    let mut bench = start(&activator, 5, 1).await;
+    let event = event(&mut bench).await;
+    assert_eq!(event.kind, ScalingEventKind::ScaledToZero, "{}", event.message);
+    assert_eq!(bench.cluster.replicas(), 0);
+    assert_eq!(activator.drains().len(), 1);
+    let decision = bench.handle.last_decision("shop", "hello").unwrap();
+    assert_eq!(decision["replicas"], 0);
+    let change = &decision["lastChange"];
+    assert_eq!((&change["from"], &change["to"]), (&json!(1), &json!(0)));
+    let message = change["message"].as_str().unwrap();
+    assert!(message.starts_with("no request for "), "{message}");
+    let addresses = bench.handle.activators().acknowledged("shop", "hello", 10_000);
+    assert_eq!(addresses.len(), 1);
+    assert!(addresses[0].ready && bench.handle.activators().any_ready());
+}
+
+#[tokio::test]
+async fn a_deaf_autoscaler_asks_nobody_and_lowers_nothing() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    let mut bench = start(&activator, 1, 1).await;
+    let quiet = tokio::time::timeout(Duration::from_secs(4), bench.events.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    assert!(activator.drains().is_empty());
+    assert_eq!(bench.cluster.replicas(), 1);
+    let decision = bench.handle.last_decision("shop", "hello").unwrap();
+    assert_eq!(decision["reason"], "DataMissing", "{decision}");
+}
+
+#[tokio::test]
+async fn a_floor_wakes_and_its_end_lets_go() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    silence(&activator);
+    let mut bench = start(&activator, 2, 0).await;
+    bench.handle.set_initial("shop", "hello", "hello-1", 1);
+    let up = event(&mut bench).await;
+    assert_eq!(up.kind, ScalingEventKind::ScaledUp, "{}", up.message);
+    assert_eq!(bench.cluster.replicas(), 1);
+    bench.deployments.apply_watcher_event(&Event::Apply(deployment(1, "101")));
+    bench.handle.clear_initial("shop", "hello", "hello-1");
+    let down = event(&mut bench).await;
+    assert_eq!(down.kind, ScalingEventKind::ScaledToZero, "{}", down.message);
+}
+
+#[tokio::test]
+async fn without_activators_every_function_keeps_a_replica() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    let mut bench = start(&activator, 2, 0).await;
+    bench.handle.set_fail_open(true);
+    let up = event(&mut bench).await;
+    assert_eq!(up.kind, ScalingEventKind::ScaledUp, "{}", up.message);
+    assert_eq!(bench.cluster.replicas(), 1);
+}
+
+#[tokio::test]
+async fn a_poke_scales_out_at_once() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    let script = activator.script();
+    script.send(piece(&line(&batch(0, true)))).unwrap();
+    let mut poke = batch(0, false);
+    poke.poke = true;
+    poke.functions.push(FunctionSample {
+        namespace: "shop".to_owned(),
+        name: "hello".to_owned(),
+        queued: 150,
+        in_flight: 100,
+        ..FunctionSample::default()
+    });
+    script.send(piece(&line(&poke))).unwrap();
+    let mut bench = start(&activator, 60, 1).await;
+    let up = event(&mut bench).await;
+    assert_eq!(up.kind, ScalingEventKind::ScaledUp);
+    assert!(up.message.contains("150 waiting and 100 in flight"), "{}", up.message);
+    assert_eq!(bench.cluster.replicas(), 3);
+}
+
+#[tokio::test]
+async fn a_wake_by_an_activator_is_seen_and_kept() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    silence(&activator);
+    let mut bench = start(&activator, 30, 0).await;
+    bench.handle.changed("shop", "hello");
+    while bench.handle.last_decision("shop", "hello").is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.cluster.with(|model| model.scale(1));
+    bench.deployments.apply_watcher_event(&Event::Apply(deployment(1, "101")));
+    bench.handle.changed("shop", "hello");
+    let woken = event(&mut bench).await;
+    assert_eq!(woken.kind, ScalingEventKind::ScaledUp);
+    assert!(woken.message.contains("woken"), "{}", woken.message);
+    let undone = tokio::time::timeout(Duration::from_secs(3), bench.events.recv()).await;
+    assert!(undone.is_err(), "{undone:?}");
+    assert!(activator.drains().is_empty(), "a minute of silence before the wake says nothing of it");
+}
+
+#[tokio::test]
+async fn an_activator_that_never_agrees_is_told_to_the_author() {
+    let activator = FakeActivator::start(Mood::DiesMidway).await;
+    silence(&activator);
+    let mut bench = start(&activator, 5, 1).await;
+    let blocked = event(&mut bench).await;
+    assert_eq!(blocked.kind, ScalingEventKind::StepDownBlocked);
+    assert!(blocked.message.contains("activator-a"), "{}", blocked.message);
+    assert_eq!(bench.cluster.replicas(), 1);
+    assert_eq!(activator.drains().len(), 3);
+}

@@ -1,0 +1,246 @@
+//! What is known of activators and load: the registry, the ledger, and what is to be done about revisions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::control::{FunctionSample, RouteAck, SampleBatch};
+use pilotlight_scaling::{ActivatorId, Millis, Origin, Policy};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::listening::batch;
+use crate::autoscaler::ActivatorView;
+use crate::autoscaler::ledger::{FunctionKey, Ledger, Scene};
+use crate::autoscaler::registry::{Change, Registry};
+use crate::autoscaler::situation::{RevisionRead, SUPERSEDED_MILLIS, others};
+
+pub(super) fn activator_pod(uid: &str, ip: Option<&str>, phase: &str, ready: bool) -> Pod {
+    let state = if phase == "Running" { json!({ "running": {} }) } else { json!({ "waiting": {} }) };
+    serde_json::from_value(json!({
+        "metadata": { "name": format!("activator-{uid}"), "uid": uid },
+        "spec": { "nodeName": "node-1", "containers": [] },
+        "status": {
+            "phase": phase,
+            "podIP": ip,
+            "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }],
+            "containerStatuses": [{
+                "name": "activator", "image": "", "imageID": "", "ready": ready, "restartCount": 0, "state": state,
+            }],
+        },
+    }))
+    .unwrap()
+}
+
+fn ack(name: &str, port: u16) -> RouteAck {
+    RouteAck { namespace: "shop".to_owned(), name: name.to_owned(), port }
+}
+
+fn acknowledged(registry: &Registry, name: &str, port: u16) -> Vec<(String, bool)> {
+    let (_sender, snapshot) = watch::channel(registry.snapshot());
+    let view = ActivatorView::new(snapshot);
+    let addresses = view.acknowledged("shop", name, port);
+    addresses.into_iter().map(|a| (a.ip.to_string(), a.ready)).collect()
+}
+
+#[test]
+fn an_activator_is_listened_to_from_its_address_to_its_end() {
+    let mut registry = Registry::new(9091);
+    assert_eq!(registry.apply(&activator_pod("a", None, "Pending", false)), Change::None);
+    let joined = registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", false));
+    let Change::Listen { id, address, joined: true, .. } = joined else {
+        panic!("{joined:?}");
+    };
+    assert_eq!(address.to_string(), "10.0.0.1:9091");
+    assert_eq!(registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", true)), Change::None);
+    assert!(registry.acknowledge(id, true, &[ack("hello", 10_000)]));
+    assert_eq!(acknowledged(&registry, "hello", 10_000), [("10.0.0.1".to_owned(), true)]);
+    assert!(acknowledged(&registry, "hello", 10_001).is_empty(), "another port is another route");
+    let left = registry.apply(&activator_pod("a", Some("10.0.0.1"), "Succeeded", false));
+    assert!(matches!(left, Change::Left { id: gone, .. } if gone == id), "{left:?}");
+    assert!(acknowledged(&registry, "hello", 10_000).is_empty());
+}
+
+#[test]
+fn a_container_between_two_runs_is_not_ready_but_known() {
+    let mut registry = Registry::new(9091);
+    registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", true));
+    registry.acknowledge(ActivatorId(0), true, &[ack("hello", 10_000)]);
+    let mut restarting = activator_pod("a", Some("10.0.0.1"), "Pending", false);
+    restarting.status.as_mut().unwrap().phase = Some("Running".to_owned());
+    assert_eq!(registry.apply(&restarting), Change::None);
+    assert_eq!(acknowledged(&registry, "hello", 10_000), [("10.0.0.1".to_owned(), false)]);
+}
+
+#[test]
+fn routes_add_up_until_a_new_stream_lists_them_all() {
+    let mut registry = Registry::new(9091);
+    registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", true));
+    let id = ActivatorId(0);
+    assert!(registry.acknowledge(id, true, &[ack("one", 10_000)]));
+    assert!(registry.acknowledge(id, false, &[ack("two", 10_001)]));
+    assert!(!registry.acknowledge(id, false, &[ack("two", 10_001)]));
+    assert!(!registry.acknowledge(id, false, &[]));
+    assert_eq!(acknowledged(&registry, "one", 10_000).len(), 1);
+    assert!(registry.acknowledge(id, true, &[ack("two", 10_001)]));
+    assert!(acknowledged(&registry, "one", 10_000).is_empty());
+    assert_eq!(acknowledged(&registry, "two", 10_001).len(), 1);
+}
+
+#[test]
+fn a_watch_that_begins_anew_finds_who_is_gone() {
+    let mut registry = Registry::new(9091);
+    registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", true));
+    registry.apply(&activator_pod("b", Some("10.0.0.2"), "Running", true));
+    let listed = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
+    assert_eq!(registry.missing_from(&listed), ["a"]);
+}
+
+const A: ActivatorId = ActivatorId(1);
+const B: ActivatorId = ActivatorId(2);
+
+fn key() -> FunctionKey {
+    FunctionKey::new("shop", "hello")
+}
+
+fn with_load(age_millis: u64, requests: u32) -> SampleBatch {
+    let mut batch = batch(age_millis, false);
+    batch.functions.push(FunctionSample {
+        namespace: "shop".to_owned(),
+        name: "hello".to_owned(),
+        concurrency_milli: u64::from(requests) * 1000,
+        peak: requests,
+        arrivals: requests,
+        queued: 0,
+        in_flight: requests,
+    });
+    batch
+}
+
+fn scene(current: u32) -> Scene {
+    Scene {
+        policy: Policy { concurrency_limit: 10, target_utilization_percent: 100, ..Policy::default() },
+        current,
+        ready: current,
+        floor: None,
+    }
+}
+
+fn at(second: u64) -> Millis {
+    Millis(10_000_000 + second * 1000)
+}
+
+#[test]
+fn replayed_history_lets_a_new_leader_decide_at_once() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    for age in (0..=61).rev() {
+        ledger.hear(A, at(1), &with_load(age * 1000, 35), |_| true);
+    }
+    let decision = ledger.decide(&key(), at(1), &scene(8));
+    assert_eq!(decision.replicas, 4, "{}", decision.reason);
+}
+
+#[test]
+fn without_history_a_new_leader_waits_for_a_whole_window() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    let mut lowered_at = None;
+    for second in 1..200 {
+        ledger.hear(A, at(second), &with_load(0, 35), |_| true);
+        if ledger.decide(&key(), at(second), &scene(8)).replicas < 8 {
+            lowered_at = Some(second);
+            break;
+        }
+    }
+    assert!(matches!(lowered_at, Some(60..=62)), "{lowered_at:?}");
+}
+
+#[test]
+fn one_activator_that_is_not_heard_keeps_all_replicas() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    ledger.join(B, at(0), Origin::Unknown);
+    for second in 1..300 {
+        ledger.hear(A, at(second), &batch(0, false), |_| true);
+        let decision = ledger.decide(&key(), at(second), &scene(3));
+        assert_eq!(decision.replicas, 3, "second {second}: {}", decision.reason);
+    }
+    ledger.depart(B, at(300));
+    let mut zero_at = None;
+    for second in 300..500 {
+        ledger.hear(A, at(second), &batch(0, false), |_| true);
+        if ledger.decide(&key(), at(second), &scene(3)).replicas == 0 {
+            zero_at = Some(second);
+            break;
+        }
+    }
+    assert!(matches!(zero_at, Some(360..=362)), "{zero_at:?}");
+}
+
+#[test]
+fn the_list_of_routes_is_no_second_of_silence() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    for second in 1..200 {
+        ledger.hear(A, at(second), &batch(0, true), |_| true);
+        assert_eq!(ledger.decide(&key(), at(second), &scene(1)).replicas, 1);
+    }
+}
+
+#[test]
+fn a_poke_asks_for_slots_at_once_and_is_no_second() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    ledger.hear(A, at(1), &with_load(0, 10), |_| true);
+    let mut poke = with_load(0, 10);
+    poke.poke = true;
+    poke.functions[0].queued = 25;
+    let now = Millis(at(1).0 + 300);
+    let touched = ledger.hear(A, now, &poke, |_| true);
+    assert_eq!(touched.poked, [key()]);
+    let decision = ledger.decide(&key(), now, &scene(1));
+    assert_eq!(decision.replicas, 4, "{}", decision.reason);
+    assert_eq!(decision.reason.code(), "Queue");
+}
+
+#[test]
+fn a_function_that_does_not_exist_is_not_kept() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    let touched = ledger.hear(A, at(1), &with_load(0, 10), |_| false);
+    assert!(touched.sampled.is_empty() && touched.poked.is_empty());
+}
+
+fn revision(name: &str, replicas: u32) -> RevisionRead {
+    RevisionRead { name: name.to_owned(), replicas, ready: replicas, resource_version: None }
+}
+
+#[test]
+fn a_revision_out_of_use_goes_to_zero_after_a_while() {
+    let mut out_of_use = BTreeMap::new();
+    let old = [revision("hello-1", 3), revision("hello-0", 0)];
+    let none = BTreeMap::new();
+    assert!(others(at(0), &old, &none, 10, &mut out_of_use).is_empty());
+    let due = Millis(at(0).0 + SUPERSEDED_MILLIS);
+    let steps = others(due, &old, &none, 10, &mut out_of_use);
+    assert_eq!(steps.len(), 1);
+    assert_eq!((steps[0].revision.as_str(), steps[0].from, steps[0].to), ("hello-1", 3, 0));
+    // Back in use, then out again: the time starts anew.
+    assert!(others(due, &[], &none, 10, &mut out_of_use).is_empty());
+    assert!(others(due, &old, &none, 10, &mut out_of_use).is_empty());
+}
+
+#[test]
+fn a_revision_that_proves_itself_is_held_and_never_lowered() {
+    let mut out_of_use = BTreeMap::new();
+    let floors = BTreeMap::from([("hello-2".to_owned(), 2)]);
+    let new = [revision("hello-2", 0)];
+    let steps = others(at(0), &new, &floors, 1, &mut out_of_use);
+    assert_eq!((steps[0].from, steps[0].to), (0, 1), "maxReplicas wins");
+    let running = [revision("hello-2", 5)];
+    for second in 0..60 {
+        assert!(others(at(second), &running, &floors, 10, &mut out_of_use).is_empty());
+    }
+}
