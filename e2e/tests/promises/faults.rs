@@ -14,6 +14,8 @@ use pilotlight_e2e::stage::{Stage, condition_by};
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
+use crate::protocols;
+
 /// Promised: from `kubectl apply` to a condition that names the cause.
 const DIAGNOSIS: Duration = Duration::from_secs(30);
 /// `coldStart.timeoutSeconds` of every Function here.
@@ -221,4 +223,29 @@ async fn a_command_that_does_not_exist() -> Result<()> {
         correction: json!({"command": null}),
     };
     is_diagnosed_and_healed(Stage::set("fault-command").await?, mistake).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_grpc_caller_is_told_the_cause_in_grpcs_own_way() -> Result<()> {
+    let stage = Stage::set("fault-grpc").await?;
+    let spec = json!({
+        "image": "pilotlight.dev/no-such-image:v1",
+        "imagePullPolicy": "Never",
+        "protocol": "H2C",
+        "coldStart": {"timeoutSeconds": COLD_START.as_secs()},
+    });
+    stage.functions.create("grpc", spec).await?;
+    stage.functions.condition("grpc", WORKLOAD_READY, "False").await?;
+    stage.functions.condition("grpc", ROUTE_READY, "True").await?;
+
+    let answer = protocols::say(&stage, "grpc", "nobody").await?;
+    assert_eq!(answer.status.as_u16(), 200, "gRPC tells its errors in grpc-status, not in the HTTP status");
+    assert_eq!(answer.header("grpc-status"), "14", "UNAVAILABLE");
+    let message = answer.header("grpc-message");
+    ensure!(
+        message.contains("ImagePullFailed") && message.contains("pilotlight.dev/no-such-image:v1"),
+        "grpc-message does not name the cause: {message:?}"
+    );
+    stage.strike().await
 }
