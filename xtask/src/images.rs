@@ -8,6 +8,7 @@ mod elf;
 mod recipe;
 mod rootfs;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,13 +32,27 @@ pub(crate) struct Image {
     pub(crate) archive: PathBuf,
 }
 
-/// Builds the named images, or all where none is named, and returns them in the order of the recipes.
+/// Builds the named images, or all where none is named, and returns them in the order of the recipes. Link-time optimization is left
+/// out: see [`compile`].
 pub(crate) fn build(steps: &mut Steps, only: &[String]) -> Result<Vec<Image>> {
+    build_as(steps, only, false)
+}
+
+/// Builds, and prints what was built.
+pub(crate) fn command(steps: &mut Steps, only: &[String], optimize: bool) -> Result<()> {
+    for image in build_as(steps, only, optimize)? {
+        println!("{}\t{}", image.reference, image.archive.display());
+    }
+    Ok(())
+}
+
+fn build_as(steps: &mut Steps, only: &[String], optimize: bool) -> Result<Vec<Image>> {
     let recipes = select(only)?;
     rootfs::require("buildah", "buildah")?;
+    let _lock = lock(steps)?;
     let packages: Vec<&str> = recipes.iter().filter_map(|recipe| recipe.source.package()).collect();
     if !packages.is_empty() {
-        steps.step(&format!("static binaries: {}", packages.join(", ")), || compile(&packages))?;
+        steps.step(&format!("static binaries: {}", packages.join(", ")), || compile(&packages, optimize))?;
     }
     let mut images = Vec::new();
     for recipe in recipes {
@@ -52,12 +67,15 @@ pub(crate) fn build(steps: &mut Steps, only: &[String]) -> Result<Vec<Image>> {
     Ok(images)
 }
 
-/// Builds, and prints what was built and how to use it.
-pub(crate) fn command(steps: &mut Steps, only: &[String]) -> Result<()> {
-    for image in build(steps, only)? {
-        println!("{}\t{}", image.reference, image.archive.display());
+/// Waits until no other process builds images here. The lock ends with the file, also when the process is killed.
+fn lock(steps: &mut Steps) -> Result<File> {
+    let path = folder().join("lock");
+    std::fs::create_dir_all(folder()).with_context(|| format!("making {}", folder().display()))?;
+    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    if file.try_lock().is_err() {
+        steps.step("waiting for another `cargo xtask images`", || Ok(file.lock()?))?;
     }
-    Ok(())
+    Ok(file)
 }
 
 /// Everything about images that is built and kept.
@@ -68,7 +86,7 @@ fn folder() -> PathBuf {
 /// Cargo's target folder for static binaries: their flags differ from those of ordinary builds, and in one folder each would
 /// throw away the other's work.
 fn static_target() -> PathBuf {
-    repository().join("target/static")
+    folder().join("build")
 }
 
 /// The target that this machine compiles for. Naming it keeps the flags away from build scripts and procedural macros.
@@ -78,9 +96,13 @@ fn host() -> Result<String> {
     Ok(host.context("`rustc --version --verbose` names no host")?.to_owned())
 }
 
-fn compile(packages: &[&str]) -> Result<()> {
+/// Compiles packages. Link-time optimization is for what is published: it gains some percent, and takes minutes at each change.
+fn compile(packages: &[&str], optimize: bool) -> Result<()> {
     let mut build = cargo(&["build", "--release", "--locked", "--target", &host()?, "--target-dir"]);
     build.arg(static_target()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    if !optimize {
+        build.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    }
     for package in packages {
         build.args(["--package", package]);
     }

@@ -40,6 +40,9 @@ enum Command {
         /// Only this image; may be given several times.
         #[arg(long, value_name = "NAME")]
         only: Vec<String>,
+        /// Link-time optimization, for images that are published: some percent faster, and minutes longer to build.
+        #[arg(long)]
+        optimize: bool,
     },
 }
 
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
             outcome
         }
         Command::Crds(arguments) => crds::run(&arguments),
-        Command::Images { only } => images::command(&mut shell::Steps::default(), &only),
+        Command::Images { only, optimize } => images::command(&mut shell::Steps::default(), &only, optimize),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
