@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
 /// The images that the demo needs.
 const IMAGES: [&str; 3] = ["operator", "activator", "example-hello-go"];
 
+/// The domain of external host names, where this installs Pilotlight.
+const DOMAIN: &str = "functions.test";
+
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::default();
     steps.step("the demo's own program", || {
@@ -48,6 +51,7 @@ pub(crate) fn install(stage: &Stage) -> Result<()> {
         let Some((repository, tag)) = image.rsplit_once(':') else { bail!("{image} has no tag") };
         helm.args(["--set", &format!("{component}.image.repository={repository},{component}.image.tag={tag}")]);
     }
+    helm.args(["--set", &format!("domain={DOMAIN}")]);
     output(&mut helm).map(|_| ())
 }
 
