@@ -131,7 +131,7 @@ mod tests {
             ("--lease-name", "No Name"),
             ("--max-concurrent-reconciles", "0"),
             ("--listen", "9090"),
-            ("--domain", "-x"),
+            ("--domain", "exa_mple.com"),
         ] {
             let args = [&["run"], &common[..], &[flag, value]].concat();
             let error = parse(&args).unwrap_err().to_string();

@@ -153,14 +153,14 @@ mod tests {
     #[test]
     fn a_full_range_is_an_error_and_a_freed_port_is_given_again() {
         let mut index = PortIndex::default();
-        for n in 0..ROUTE_PORTS.len() {
-            index.claim(&claimant(1, &n.to_string()), None).unwrap();
+        for port in ROUTE_PORTS {
+            let holder = claimant(1, &port.to_string());
+            index.claim(&holder, Some(port)).unwrap();
         }
         let late = claimant(1, "late");
         assert_eq!(index.claim(&late, None), Err(PortsExhausted));
-        let freed = index.claim(&claimant(1, "17"), None).unwrap().port;
-        index.retain(|uid| uid != "uid-17");
-        assert_eq!(index.claim(&late, None).unwrap().port, freed);
+        index.retain(|uid| uid != "uid-17000");
+        assert_eq!(index.claim(&late, None).unwrap().port, 17_000);
     }
 
     proptest! {

@@ -158,12 +158,23 @@ fn route(input: &StatusInput<'_>) -> Say {
         ),
         Route::Keep => {
             let before = condition::get(&input.observed.status.conditions, condition::ROUTE_READY);
-            match before.filter(|_| input.observed.slice.is_some()) {
+            match before.filter(|_| leads_somewhere(input)) {
                 Some(before) if before.status == "True" => Say::again(before),
                 _ => Say::new(Some(false), condition::NO_ACTIVATOR, "No activator has taken the route yet"),
             }
         }
     }
+}
+
+/// Whether the Service has a slice, or the selector that a release left it with.
+fn leads_somewhere(input: &StatusInput<'_>) -> bool {
+    let selects = input
+        .observed
+        .service
+        .as_ref()
+        .and_then(|service| service.spec.as_ref()?.selector.as_ref())
+        .is_some_and(|selector| !selector.is_empty());
+    selects || input.observed.slice.is_some()
 }
 
 fn ready(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Say {

@@ -142,7 +142,6 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
         latest_ready_revision: input.verdicts.iter().find(|v| v.state == RevisionState::Ready).map(|v| v.name.clone()),
         revisions: input.verdicts.iter().take(LISTED_REVISIONS).map(line).collect(),
         conditions: input.observed.status.conditions.clone(),
-        ..FunctionStatus::default()
     };
     // Kubernetes writes times in whole seconds; anything finer would differ from what it gives back.
     let seconds = Timestamp::from_second(input.now.as_second()).unwrap_or(input.now);
