@@ -215,7 +215,7 @@ impl<C: Cluster> Evaluation<C> {
         for function in self.functions.state() {
             let key = key_of(&function);
             let seen = self.progress.get(&key).and_then(|progress| progress.seen.as_ref());
-            if seen != Some(&self.versions(&function, &key)) {
+            if seen != Some(&versions(&function, &self.revisions(&function, &key))) {
                 self.schedule.at(&key, now);
             }
         }
@@ -258,16 +258,9 @@ impl<C: Cluster> Evaluation<C> {
         found.collect()
     }
 
-    fn versions(&self, function: &Function, key: &FunctionKey) -> Vec<Option<String>> {
-        let revisions = self.revisions(function, key).into_iter();
-        std::iter::once(function.resource_version())
-            .chain(revisions.map(|revision| revision.resource_version))
-            .collect()
-    }
-
     fn look(&mut self, key: &FunctionKey, function: &Function, now: Millis) {
         let mut revisions = self.revisions(function, key);
-        let seen = self.versions(function, key);
+        let seen = versions(function, &revisions);
         let progress = self.progress.entry(key.clone()).or_default();
         progress.looked = Some(now);
         progress.seen = Some(seen);
@@ -387,6 +380,13 @@ impl<C: Cluster> Evaluation<C> {
             debug!("An event about scaling was dropped");
         }
     }
+}
+
+/// What changes whenever the Function or one of its Deployments does.
+fn versions(function: &Function, revisions: &[RevisionRead]) -> Vec<Option<String>> {
+    std::iter::once(function.resource_version())
+        .chain(revisions.iter().map(|revision| revision.resource_version.clone()))
+        .collect()
 }
 
 /// The floor beside `minReplicas`: the higher of the two there may be.

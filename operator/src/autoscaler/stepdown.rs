@@ -18,6 +18,10 @@ use super::drain::{Asked, Drain};
 const VICTIMS: usize = 16;
 /// Pods that one hand-shake asks about at most.
 const CANDIDATES: usize = 48;
+/// For how long pods that are busy are asked about again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two rounds of questions.
+const PAUSE: Duration = Duration::from_millis(40);
 /// How often new activators may appear during one hand-shake.
 const NEWCOMERS: usize = 3;
 
@@ -149,6 +153,8 @@ impl<C: Cluster> Steps<'_, C> {
 
     /// Asks about pods in the order in which Kubernetes would remove them. A busy pod is passed over for others like it, but never for
     /// one that Kubernetes would only remove after it.
+    ///
+    /// An activator answers for the moment only, and under load a pod is free for moments only: so it asks again and again for a while.
     async fn choose<'p>(
         &self,
         step: &StepDown,
@@ -158,11 +164,38 @@ impl<C: Cluster> Steps<'_, C> {
         half_time: Instant,
     ) -> Chosen<'_, 'p> {
         let mut chosen = Chosen::default();
+        let mut candidates = in_removal_order(pods);
+        candidates.truncate(CANDIDATES);
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            self.choose_now(step, &mut candidates, wanted, roster, half_time, &mut chosen).await;
+            let settled = chosen.refusal.as_ref().is_none_or(|refusal| !is_busy(refusal));
+            if settled || chosen.victims.len() >= wanted.min(VICTIMS) || Instant::now() >= give_up {
+                return chosen;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks once about each candidate; those that are free become victims.
+    async fn choose_now<'a, 'p>(
+        &'a self,
+        step: &StepDown,
+        candidates: &mut Vec<&'p PodRead>,
+        wanted: usize,
+        roster: &[Peer],
+        half_time: Instant,
+        chosen: &mut Chosen<'a, 'p>,
+    ) {
         let mut busy_class: Option<RemovalClass> = None;
-        for pod in in_removal_order(pods).into_iter().take(CANDIDATES) {
+        let mut busy_pods = Vec::new();
+        chosen.refusal = None;
+        for pod in std::mem::take(candidates) {
             let enough = chosen.victims.len() >= wanted.min(VICTIMS);
-            if enough || busy_class.is_some_and(|busy| busy < pod.class) {
-                break;
+            let out_of_order = busy_class.is_some_and(|busy| busy < pod.class);
+            if enough || out_of_order || chosen.refusal.as_ref().is_some_and(|refusal| !is_busy(refusal)) {
+                busy_pods.push(pod);
+                continue;
             }
             let uids = vec![pod.uid.clone()];
             let mut drain = self.drain(step, DrainScope::Pods { uids });
@@ -175,15 +208,15 @@ impl<C: Cluster> Steps<'_, C> {
                     drain.release(DrainOutcome::Aborted).await;
                     busy_class = Some(pod.class);
                     chosen.refusal = Some(busy);
+                    busy_pods.push(pod);
                 }
                 Err(other) => {
                     chosen.drains.push(drain);
                     chosen.refusal = Some(other);
-                    break;
                 }
             }
         }
-        chosen
+        *candidates = busy_pods;
     }
 
     /// Marks the victims so that Kubernetes removes them and no others, and lowers the scale by as many.

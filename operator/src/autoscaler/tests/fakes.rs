@@ -31,6 +31,8 @@ pub(super) enum Mood {
     Busy,
     /// Busy at pods with these uids only.
     BusyAt(Vec<&'static str>),
+    /// Busy for the first so many questions.
+    BusyFor(usize),
     /// Takes so long.
     Slow(Duration),
     /// Closes the connection after it has read the request.
@@ -158,6 +160,7 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, 
     let answer = match &state.mood {
         Mood::Busy => busy,
         Mood::BusyAt(pods) if pods.iter().any(|pod| names(&drain, pod)) => busy,
+        Mood::BusyFor(times) if state.seen.lock().unwrap().drains.len() < *times => busy,
         _ => DrainResponse::Drained,
     };
     state.seen.lock().unwrap().drains.push(drain);

@@ -297,6 +297,19 @@ async fn it_shrinks_by_as_many_as_are_free() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_free_only_for_moments_is_caught() {
+    let a = FakeActivator::start(Mood::BusyFor(7)).await;
+    let cluster = FakeCluster::new(2, vec![a.peer("a")]);
+    cluster.with(|model| {
+        model.pods = (1..=2).map(|n| pod(&format!("p{n}"), RemovalClass::Ready, n)).collect();
+    });
+    let outcome = step(&cluster, 2, 1).await;
+    assert!(matches!(outcome, StepOutcome::Scaled { replicas: 1 }), "{outcome:?}");
+    assert_eq!(a.drains().len(), 8);
+    assert_eq!(a.outcomes().last(), Some(&DrainOutcome::Committed));
+}
+
+#[tokio::test]
 async fn a_busy_pod_that_kubernetes_would_remove_first_is_not_passed_over() {
     let a = FakeActivator::start(Mood::BusyAt(vec!["young"])).await;
     let cluster = FakeCluster::new(3, vec![a.peer("a")]);
