@@ -36,6 +36,14 @@ impl Alignment {
         self.place(end).0
     }
 
+    /// A moment by our clock in the time of the aligned seconds, which run behind by the phase. What an activator says between two of its
+    /// seconds is so placed between them.
+    #[must_use]
+    pub fn moment(&self, at: Millis) -> Millis {
+        let phase = u64::try_from(self.phase.unwrap_or(0)).unwrap_or(0);
+        Millis(at.0.saturating_sub(phase))
+    }
+
     /// Tells that the stream broke: the next live batch does not continue the last.
     pub fn interrupted(&mut self) {
         self.last_live = None;
@@ -90,6 +98,15 @@ mod tests {
             let lag = now.abs_diff(covered_to.unwrap().end().0);
             assert!(lag <= 1_500, "aligned time is {lag} ms away from ours");
         }
+    }
+
+    #[test]
+    fn a_moment_lies_between_the_seconds_before_and_after_it() {
+        let mut alignment = Alignment::default();
+        let before = *alignment.live(Millis(10_900)).end();
+        let poke = alignment.moment(Millis(11_500));
+        let after = *alignment.live(Millis(11_900)).end();
+        assert!(before.end() < poke && poke < after.end(), "{poke:?}");
     }
 
     #[test]

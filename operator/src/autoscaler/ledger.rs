@@ -99,6 +99,7 @@ impl Ledger {
         for second in &seconds {
             self.coverage.cover(id, *second);
         }
+        let moment = alignment.moment(end);
         let mut touched = Touched::default();
         for heard in &batch.functions {
             let key = FunctionKey::new(&heard.namespace, &heard.name);
@@ -107,7 +108,7 @@ impl Ledger {
             }
             let windows = &mut self.tracks.entry(key.clone()).or_default().windows;
             if partial {
-                windows.observe(id, end, heard.queued, heard.in_flight);
+                windows.observe(id, moment, heard.queued, heard.in_flight);
             }
             for second in &seconds {
                 windows.record(id, *second, sample(heard));

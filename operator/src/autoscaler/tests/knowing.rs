@@ -126,7 +126,7 @@ fn scene(current: u32) -> Scene {
 }
 
 fn at(second: u64) -> Millis {
-    Millis(10_000_000 + second * 1000)
+    Millis(10_000_900 + second * 1000)
 }
 
 #[test]
@@ -203,6 +203,11 @@ fn a_poke_asks_for_slots_at_once_and_is_no_second() {
     let decision = ledger.decide(&key(), now, &scene(1));
     assert_eq!(decision.replicas, 4, "{}", decision.reason);
     assert_eq!(decision.reason.code(), "Queue");
+    // The next second, whatever its phase, says that nothing waits any more.
+    let now = Millis(at(1).0 + 1_000);
+    ledger.hear(A, now, &with_load(0, 10), |_| true);
+    let decision = ledger.decide(&key(), now, &scene(4));
+    assert_ne!(decision.reason.code(), "Queue", "{}", decision.reason);
 }
 
 #[test]
