@@ -100,8 +100,8 @@ fn host() -> Result<String> {
 fn compile(packages: &[&str], optimize: bool) -> Result<()> {
     let mut build = cargo(&["build", "--release", "--locked", "--target", &host()?, "--target-dir"]);
     build.arg(static_target()).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    if !optimize {
-        build.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    if optimize {
+        build.env("CARGO_PROFILE_RELEASE_LTO", "thin").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4");
     }
     for package in packages {
         build.args(["--package", package]);
