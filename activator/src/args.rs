@@ -134,10 +134,7 @@ impl Args {
             return Err(ArgsError::HeaderBytes { got: self.max_header_bytes });
         }
         if self.drain_delay_max_seconds < self.drain_delay_seconds {
-            return Err(ArgsError::DrainDelay {
-                delay: self.drain_delay_seconds,
-                max: self.drain_delay_max_seconds,
-            });
+            return Err(ArgsError::DrainDelay { delay: self.drain_delay_seconds, max: self.drain_delay_max_seconds });
         }
         Ok(Limits {
             max_connections: self.max_connections,

@@ -49,7 +49,9 @@ pub struct Control {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The token is wrong or missing.
-    #[error("the bearer token is missing or wrong: operator and activator must mount the same Secret (--control-token-file)")]
+    #[error(
+        "the bearer token is missing or wrong: operator and activator must mount the same Secret (--control-token-file)"
+    )]
     Unauthorized,
     /// There is no such call.
     #[error("no such call: GET {PATH_SAMPLES}, POST {PATH_DRAIN}, POST {PATH_RELEASE}")]
@@ -159,9 +161,8 @@ fn json(value: &impl serde::Serialize) -> Reply {
 
 fn samples(control: &Control) -> Reply {
     let subscription = control.shared.publisher.subscribe(&control.registry, control.shared.epoch);
-    let frames = lines(subscription).map(|line| {
-        Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(line.as_bytes())))
-    });
+    let frames =
+        lines(subscription).map(|line| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(line.as_bytes()))));
     let mut reply = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     reply
@@ -169,8 +170,6 @@ fn samples(control: &Control) -> Reply {
 
 fn lines(subscription: Subscription) -> BoxStream<'static, Arc<str>> {
     let Subscription { first, lines } = subscription;
-    let following = stream::unfold(lines, |mut lines| async move {
-        lines.recv().await.ok().map(|line| (line, lines))
-    });
+    let following = stream::unfold(lines, |mut lines| async move { lines.recv().await.ok().map(|line| (line, lines)) });
     stream::iter(first).chain(following).boxed()
 }

@@ -29,13 +29,17 @@ pub enum Refusal {
         waiting: usize,
     },
     /// The requests that wait for this Function have too many bytes.
-    #[error("the requests that wait for a pod have {bytes} bytes already; try again later, or raise spec.coldStart.pendingBytes")]
+    #[error(
+        "the requests that wait for a pod have {bytes} bytes already; try again later, or raise spec.coldStart.pendingBytes"
+    )]
     QueueBytesFull {
         /// How many bytes.
         bytes: u64,
     },
     /// Too many requests wait over all Functions.
-    #[error("this activator holds as many waiting requests as it may; try again, or raise --max-pending-requests, --max-pending-bytes or the activator's replicas")]
+    #[error(
+        "this activator holds as many waiting requests as it may; try again, or raise --max-pending-requests, --max-pending-bytes or the activator's replicas"
+    )]
     ActivatorFull,
     /// The revision cannot start, and waiting does not help.
     #[error("the function cannot start: {message}")]
@@ -77,7 +81,9 @@ pub enum Refusal {
         seconds: u64,
     },
     /// The pod closed the connection before it answered.
-    #[error("the pod closed the connection before it answered; the request may have been acted on, so it was not sent again")]
+    #[error(
+        "the pod closed the connection before it answered; the request may have been acted on, so it was not sent again"
+    )]
     PodClosedConnection,
     /// The pod's answer is not HTTP.
     #[error("the pod's answer is not valid HTTP, or not of the protocol in spec.protocol")]
@@ -126,9 +132,7 @@ impl Refusal {
             | Self::NoFreeSlot { .. }
             | Self::FunctionDeleted
             | Self::NoSocket => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ResponseStartTimeout { .. } | Self::RequestTimeout { .. } => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::ResponseStartTimeout { .. } | Self::RequestTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::PodClosedConnection | Self::InvalidResponse => StatusCode::BAD_GATEWAY,
         }
     }
@@ -183,11 +187,8 @@ impl Refusal {
     }
 
     fn http(&self, request: &HeaderMap, function: Option<&FunctionKey>) -> Response<Body> {
-        let json = request
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .any(|v| v.contains("application/json"));
+        let json =
+            request.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).any(|v| v.contains("application/json"));
         let (content_type, text) = if json {
             let body = serde_json::json!({
                 "reason": self.reason(),

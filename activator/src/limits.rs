@@ -86,11 +86,7 @@ mod tests {
 
     #[test]
     fn bounds_hold_for_count_and_bytes_and_are_given_back() {
-        let limits = Limits {
-            max_pending_requests: 2,
-            max_pending_bytes: 100,
-            ..Limits::default()
-        };
+        let limits = Limits { max_pending_requests: 2, max_pending_bytes: 100, ..Limits::default() };
         let pending = Pending::default();
         assert!(pending.take(60, &limits));
         assert!(!pending.take(60, &limits), "bytes");

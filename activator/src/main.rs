@@ -8,8 +8,5 @@ use pilotlight_activator::runtime;
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     runtime::init_logging(args.log_json);
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(runtime::run(args))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(runtime::run(args))
 }

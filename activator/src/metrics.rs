@@ -1,13 +1,12 @@
 //! Metrics in Prometheus' text format. Labels are function and namespace and small closed sets, never a path or host. Each Function
 //! holds its own series, so that a request touches atomics only.
 
-
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -79,7 +78,11 @@ impl Default for Metrics {
         let registry = &mut metrics.registry;
         registry.register("requests", "Requests answered, by class of status", metrics.requests.clone());
         registry.register("refused", "Requests that the activator answered itself, by reason", metrics.refused.clone());
-        registry.register("cold_start_seconds", "From the first waiting request to each phase of a wake", metrics.cold_start.clone());
+        registry.register(
+            "cold_start_seconds",
+            "From the first waiting request to each phase of a wake",
+            metrics.cold_start.clone(),
+        );
         registry.register("wakes", "Wakes that set a Deployment's replicas", metrics.wakes.clone());
         registry.register("in_flight_requests", "Requests at pods", metrics.in_flight.clone());
         registry.register("queued_requests", "Requests that wait for a pod", metrics.queued.clone());
@@ -101,11 +104,7 @@ fn phase_labels(key: &FunctionKey, phase: &'static str) -> PhaseLabels {
 }
 
 fn reason_labels(key: &FunctionKey, reason: &str) -> ReasonLabels {
-    ReasonLabels {
-        namespace: key.namespace.to_string(),
-        function: key.name.to_string(),
-        reason: reason.to_owned(),
-    }
+    ReasonLabels { namespace: key.namespace.to_string(), function: key.name.to_string(), reason: reason.to_owned() }
 }
 
 impl Metrics {
@@ -198,4 +197,3 @@ impl FunctionMetrics {
         }
     }
 }
-

@@ -80,8 +80,7 @@ impl Registry {
     /// Takes in a whole list of Functions; those not in it are gone.
     pub fn replace_functions(&self, functions: &[Function]) {
         let mut inner = self.lock();
-        let listed: HashSet<FunctionKey> =
-            functions.iter().filter_map(|f| inner.index.apply_function(f)).collect();
+        let listed: HashSet<FunctionKey> = functions.iter().filter_map(|f| inner.index.apply_function(f)).collect();
         let gone = inner.index.retain_functions(&listed);
         for key in listed.iter().chain(&gone) {
             self.sync(&mut inner, key);

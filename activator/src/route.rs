@@ -117,8 +117,19 @@ mod tests {
     #[test]
     fn nothing_else_does() {
         for host in [
-            "", ".", "hello", "shop", "hello.other", "a.hello.shop", "hello.shop.svc.cluster.other",
-            "hello.shop.example.com", "hello..shop", ".hello.shop", "hello.shop:x", "[::1]:80", "hello.shop.fn.example.com.evil",
+            "",
+            ".",
+            "hello",
+            "shop",
+            "hello.other",
+            "a.hello.shop",
+            "hello.shop.svc.cluster.other",
+            "hello.shop.example.com",
+            "hello..shop",
+            ".hello.shop",
+            "hello.shop:x",
+            "[::1]:80",
+            "hello.shop.fn.example.com.evil",
         ] {
             assert_eq!(table().lookup(host), None, "{host}");
         }

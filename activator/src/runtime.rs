@@ -182,8 +182,7 @@ impl Activator {
         let shared = Arc::new(Shared::new(config.limits, scale));
         let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains));
         let target = Target::Hosts(registry.clone());
-        let control =
-            Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
+        let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
         tokio::spawn(accept(shared.clone(), http_listener, target, shared.stop_accepting.clone()));
         tokio::spawn(serve_admin(admin_listener, shared.clone(), registry.clone()));
         tokio::spawn(serve_control(control_listener, control));
@@ -242,7 +241,9 @@ async fn serve_control(listener: TcpListener, control: Control) {
 pub fn init_logging(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal())
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if json {
         builder.json().init();

@@ -100,10 +100,7 @@ impl ScalePort for KubeScale {
     ) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async move {
             let api = self.api(namespace);
-            let params = PatchParams {
-                field_manager: Some(MANAGER_ACTIVATOR.to_owned()),
-                ..PatchParams::default()
-            };
+            let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
             let patch = serde_json::json!({
                 "metadata": { "resourceVersion": resource_version },
                 "spec": { "replicas": replicas },

@@ -21,11 +21,7 @@ pub struct DrainSettings {
 
 impl Default for DrainSettings {
     fn default() -> Self {
-        Self {
-            quiet: Duration::from_secs(5),
-            quiet_max: Duration::from_secs(30),
-            in_flight: Duration::from_secs(660),
-        }
+        Self { quiet: Duration::from_secs(5), quiet_max: Duration::from_secs(30), in_flight: Duration::from_secs(660) }
     }
 }
 
@@ -48,7 +44,10 @@ pub async fn drain(shared: &Arc<Shared>, settings: DrainSettings) -> bool {
     shared.tasks.close();
     let finished = tokio::time::timeout(settings.in_flight, shared.tasks.wait()).await.is_ok();
     if !finished {
-        warn!(connections = shared.clients.len(), "drain timeout is over: cutting what is still in flight; raise --drain-timeout-seconds above the longest request");
+        warn!(
+            connections = shared.clients.len(),
+            "drain timeout is over: cutting what is still in flight; raise --drain-timeout-seconds above the longest request"
+        );
         shared.force_close.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(1), shared.tasks.wait()).await;
     }

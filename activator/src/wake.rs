@@ -71,9 +71,7 @@ pub async fn run(cell: Arc<FunctionCell>) {
         let (result, look_at) = match need {
             Need::Nothing => return,
             Need::Look { at } => (Ok(()), at),
-            Need::Wake { deployment, replicas, look_at } => {
-                (wake(&cell, &deployment, replicas).await, look_at)
-            }
+            Need::Wake { deployment, replicas, look_at } => (wake(&cell, &deployment, replicas).await, look_at),
             Need::Fence { deployment } => {
                 let result = fence(&cell, &deployment).await;
                 let now = Instant::now();

@@ -72,24 +72,16 @@ async fn run_check(upstream: &Upstream, check: &ProbeCheck) -> Result<(), String
                 Ok(Ok(status)) if (200..400).contains(&status) => Ok(()),
                 Ok(Ok(status)) => Err(format!("GET {path} on port {port} answers {status}")),
                 Ok(Err(error)) => Err(format!("GET {path} on port {port} fails: {error}")),
-                Err(_) => Err(format!(
-                    "GET {path} on port {port} does not answer within {} s",
-                    timeout.as_secs()
-                )),
+                Err(_) => Err(format!("GET {path} on port {port} does not answer within {} s", timeout.as_secs())),
             }
         }
     }
 }
 
-async fn http_get(
-    address: std::net::SocketAddr,
-    path: &str,
-    headers: &[(String, String)],
-) -> Result<u16, String> {
+async fn http_get(address: std::net::SocketAddr, path: &str, headers: &[(String, String)]) -> Result<u16, String> {
     let stream = connect(address, CONNECT_TIMEOUT).await.map_err(|e| e.to_string())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let mut request = Request::get(path);
     let mut has_host = false;
     for (name, value) in headers {

@@ -39,7 +39,10 @@ mod tests {
         assert_eq!(pauses[1], Duration::from_micros(13_500));
         assert_eq!(pauses[39], LAST);
         assert!(pauses.windows(2).all(|w| w[0] <= w[1]));
-        let first_second = pauses.iter().scan(Duration::ZERO, |sum, p| { *sum += *p; Some(*sum) });
+        let first_second = pauses.iter().scan(Duration::ZERO, |sum, p| {
+            *sum += *p;
+            Some(*sum)
+        });
         assert!(first_second.filter(|t| *t < Duration::from_secs(1)).count() >= 10);
     }
 }

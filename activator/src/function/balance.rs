@@ -28,10 +28,7 @@ pub fn pick(count: usize, load: impl Fn(usize) -> Load, random: u64) -> Option<u
         let count64 = count as u64;
         let first = (random % count64) as usize;
         let second = ((random >> 32) % count64) as usize;
-        let better = [first, second]
-            .into_iter()
-            .filter(|at| load(*at).free())
-            .min_by_key(|at| load(*at).in_flight);
+        let better = [first, second].into_iter().filter(|at| load(*at).free()).min_by_key(|at| load(*at).in_flight);
         if better.is_some() {
             return better;
         }

@@ -98,6 +98,10 @@ impl Endpoints {
                         endpoint.phase = Phase::Starting;
                     }
                     endpoint.was_ready = pod.ready;
+                    // It had left the watch and came back: one entry for each pod, or its limit would count twice.
+                    if endpoint.phase == Phase::Draining {
+                        endpoint.phase = Phase::Starting;
+                    }
                 }
                 _ => {
                     endpoint.phase = Phase::Draining;

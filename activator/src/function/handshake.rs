@@ -73,10 +73,7 @@ impl Handshakes {
 }
 
 /// The revision whose Deployment a fence is about: the scope's own, or that of the first pod it names.
-pub fn fence_target(
-    scope: &DrainScope,
-    revision_of: impl Fn(&str) -> Option<Arc<str>>,
-) -> Option<Arc<str>> {
+pub fn fence_target(scope: &DrainScope, revision_of: impl Fn(&str) -> Option<Arc<str>>) -> Option<Arc<str>> {
     match scope {
         DrainScope::All { revision } => Some(revision.as_str().into()),
         DrainScope::Pods { uids } => uids.iter().find_map(|uid| revision_of(uid)),

@@ -160,12 +160,7 @@ impl FunctionCell {
     }
 
     /// Takes in what the watches show.
-    pub fn update(
-        self: &Arc<Self>,
-        config: Arc<FunctionConfig>,
-        pods: Vec<Arc<PodView>>,
-        cause: Option<Cause>,
-    ) {
+    pub fn update(self: &Arc<Self>, config: Arc<FunctionConfig>, pods: Vec<Arc<PodView>>, cause: Option<Cause>) {
         let now = Instant::now();
         let limits = &self.shared.limits;
         let connect = |pod: &PodView| Arc::new(Upstream::new(pod, limits));
@@ -229,13 +224,7 @@ impl FunctionCell {
         self.settle(seq, entry?, arrived).await
     }
 
-    fn enter(
-        &self,
-        state: &mut State<Waiter>,
-        now: Instant,
-        seq: Seq,
-        bytes: u64,
-    ) -> Result<Entry, Refusal> {
+    fn enter(&self, state: &mut State<Waiter>, now: Instant, seq: Seq, bytes: u64) -> Result<Entry, Refusal> {
         if let Some(slot) = state.take_slot(now, seq) {
             return Ok(Entry::Slot(slot));
         }
@@ -255,12 +244,7 @@ impl FunctionCell {
         Ok(Entry::Wait(receiver))
     }
 
-    async fn settle(
-        self: &Arc<Self>,
-        seq: Seq,
-        entry: Entry,
-        arrived: Instant,
-    ) -> Result<Admitted, Refusal> {
+    async fn settle(self: &Arc<Self>, seq: Seq, entry: Entry, arrived: Instant) -> Result<Admitted, Refusal> {
         let receiver = match entry {
             Entry::Slot(slot) => {
                 return Ok(Admitted { slot: self.guard(slot), seq, cold: None });

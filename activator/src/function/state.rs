@@ -292,8 +292,7 @@ impl<W> State<W> {
         if self.queue.is_empty() {
             return Need::Nothing;
         }
-        let revision_of =
-            |uid: &str| self.pods.iter().find(|p| &*p.uid == uid).map(|p| p.revision.clone());
+        let revision_of = |uid: &str| self.pods.iter().find(|p| &*p.uid == uid).map(|p| p.revision.clone());
         if let Some(scope) = self.handshakes.expired(now) {
             let target = fence_target(scope, revision_of).or_else(|| self.config.revision.clone());
             return target.map_or(Need::Look { at: None }, |deployment| Need::Fence { deployment });
@@ -320,10 +319,7 @@ impl<W> State<W> {
             .filter(|_| self.cause.as_ref().is_some_and(|c| c.certainty == Certainty::Reported))
             .map(|t| t.began + REPORTED_GRACE)
             .filter(|at| *at > now);
-        [self.handshakes.next_expiry(now), self.endpoints.next_reprieve(), reported]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.handshakes.next_expiry(now), self.endpoints.next_reprieve(), reported].into_iter().flatten().min()
     }
 
     /// Whether the operator should hear at once that a request found no slot.

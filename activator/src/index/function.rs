@@ -144,9 +144,8 @@ pub enum Certainty {
 pub fn cause(config: &FunctionConfig, pods: &[Arc<PodView>]) -> Option<Cause> {
     let mut found: Option<Cause> = None;
     let mut starting_well = false;
-    let current = pods.iter().filter(|pod| {
-        !pod.terminating && !pod.finished && Some(&pod.revision) == config.revision.as_ref()
-    });
+    let current =
+        pods.iter().filter(|pod| !pod.terminating && !pod.finished && Some(&pod.revision) == config.revision.as_ref());
     for pod in current {
         match &pod.diagnosis {
             Some(diagnosis) => {

@@ -1,1 +1,192 @@
-//! Tests.
+//! Objects in, values out.
+
+use super::*;
+use crate::index::function::Certainty;
+use pilotlight_crds::workload::Protocol;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn function(edit: impl FnOnce(&mut Value)) -> Function {
+    let mut object = json!({
+        "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function",
+        "metadata": {"name": "hello", "namespace": "shop", "generation": 2},
+        "spec": {"image": "hello:1"},
+        "status": {"observedGeneration": 2, "route": {"port": 12000, "revision": "hello-2"}},
+    });
+    edit(&mut object);
+    serde_json::from_value(object).unwrap()
+}
+
+fn pod(edit: impl FnOnce(&mut Value)) -> Pod {
+    let mut object = json!({
+        "metadata": {"name": "hello-2-abc", "namespace": "shop", "uid": "u1",
+            "labels": {"pilotlight.dev/function": "hello", "pilotlight.dev/revision": "hello-2"}},
+        "spec": {"containers": [
+            {"name": "sidecar", "ports": [{"containerPort": 1}]},
+            {"name": "function", "ports": [{"name": "http1", "containerPort": 8080}]},
+        ]},
+        "status": {"phase": "Running", "podIP": "10.0.0.7"},
+    });
+    edit(&mut object);
+    serde_json::from_value(object).unwrap()
+}
+
+fn key() -> FunctionKey {
+    FunctionKey::new("shop", "hello")
+}
+
+fn view(edit: impl FnOnce(&mut Value)) -> PodView {
+    PodView::from_pod(&pod(edit)).unwrap()
+}
+
+#[test]
+fn a_function_is_read_with_its_defaults() {
+    let mut index = Index::default();
+    assert_eq!(index.apply_function(&function(|_| {})), Some(key()));
+    let config = index.function(&key()).unwrap();
+    assert_eq!(config.port, Some(12000));
+    assert_eq!(config.revision.as_deref(), Some("hello-2"));
+    assert_eq!(config.cold_start_timeout, Duration::from_secs(60));
+    assert_eq!(config.request_timeout, Some(Duration::from_secs(300)));
+    assert_eq!((config.limit, config.wake_replicas), (0, 1));
+    assert_eq!(index.ports(), BTreeMap::from([(12000, key())]));
+}
+
+#[test]
+fn zero_means_no_timeout_and_min_replicas_are_woken_together() {
+    let config = FunctionConfig::from_function(&function(|f| {
+        f["spec"]["timeouts"] = json!({"requestSeconds": 0, "idleStreamSeconds": 7});
+        f["spec"]["scaling"] = json!({"minReplicas": 3});
+    }))
+    .unwrap();
+    assert_eq!(config.request_timeout, None);
+    assert_eq!(config.idle_stream_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(config.wake_replicas, 3);
+}
+
+#[test]
+fn a_port_that_two_claim_has_one_holder_whatever_the_order() {
+    let other = function(|f| f["metadata"]["name"] = json!("aaa"));
+    for order in [[&function(|_| {}), &other], [&other, &function(|_| {})]] {
+        let mut index = Index::default();
+        for function in order {
+            index.apply_function(function);
+        }
+        assert_eq!(index.ports(), BTreeMap::from([(12000, FunctionKey::new("shop", "aaa"))]));
+    }
+}
+
+#[test]
+fn a_pod_tells_its_own_port_protocol_and_revision() {
+    let plain = view(|_| {});
+    assert_eq!(plain.address, Some("10.0.0.7:8080".parse().unwrap()));
+    assert_eq!((plain.protocol, &*plain.revision), (Protocol::HTTP1, "hello-2"));
+    assert_eq!(plain.checks, [ProbeCheck::Tcp { port: 8080 }]);
+    let grpc = view(|p| p["spec"]["containers"][1]["ports"][0] = json!({"name": "h2c", "containerPort": 50051}));
+    assert_eq!((grpc.protocol, grpc.address), (Protocol::H2C, Some("10.0.0.7:50051".parse().unwrap())));
+    let v6 = view(|p| p["status"]["podIP"] = json!("fd00::7"));
+    assert_eq!(v6.address, Some("[fd00::7]:8080".parse().unwrap()));
+}
+
+#[test]
+fn probes_become_checks_that_can_be_run_from_outside() {
+    let checks = view(|p| {
+        let container = &mut p["spec"]["containers"][1];
+        container["startupProbe"] = json!({"tcpSocket": {"port": "http1"}});
+        container["readinessProbe"] = json!({"timeoutSeconds": 3, "httpGet":
+            {"path": "/ready?deep=1", "port": 9000, "httpHeaders": [{"name": "X-Probe", "value": "1"}]}});
+    })
+    .checks;
+    let http = ProbeCheck::Http {
+        port: 9000,
+        path: "/ready?deep=1".into(),
+        headers: vec![("X-Probe".into(), "1".into())],
+        timeout: Duration::from_secs(3),
+    };
+    assert_eq!(checks, [ProbeCheck::Tcp { port: 8080 }, http]);
+    for only_kubelet in [
+        json!({"exec": {"command": ["true"]}}),
+        json!({"grpc": {"port": 8080}}),
+        json!({"httpGet": {"path": "/", "port": 8443, "scheme": "HTTPS"}}),
+        json!({"httpGet": {"path": "/", "port": "no-such-port"}}),
+    ] {
+        let checks = view(|p| p["spec"]["containers"][1]["readinessProbe"] = only_kubelet).checks;
+        assert_eq!(checks, [ProbeCheck::Kubernetes]);
+    }
+}
+
+#[test]
+fn odd_pods_are_left_alone() {
+    let mut index = Index::default();
+    for odd in [
+        pod(|p| p["metadata"]["labels"] = json!({})),
+        pod(|p| p["spec"]["containers"][1]["name"] = json!("other")),
+        pod(|p| p["spec"]["containers"][1]["ports"] = json!([])),
+    ] {
+        assert_eq!(index.apply_pod(&odd), None);
+    }
+    let no_ip = pod(|p| p["status"] = json!({"phase": "Pending"}));
+    assert_eq!(index.apply_pod(&no_ip), Some(key()));
+    assert_eq!(index.pods(&key())[0].address, None);
+}
+
+#[test]
+fn a_fresh_list_removes_only_what_it_does_not_show() {
+    let mut index = Index::default();
+    index.apply_function(&function(|_| {}));
+    index.apply_pod(&pod(|_| {}));
+    index.apply_pod(&pod(|p| p["metadata"]["uid"] = json!("u2")));
+    assert_eq!(index.retain_pods(&HashSet::from([Arc::from("u2")])), HashSet::from([key()]));
+    assert_eq!(index.pods(&key()).len(), 1);
+    assert_eq!(index.retain_functions(&HashSet::from([key()])), []);
+    assert_eq!(index.retain_functions(&HashSet::new()), [key()]);
+    assert!(index.function(&key()).is_none());
+}
+
+fn unpullable(p: &mut Value) {
+    p["status"] = json!({"phase": "Pending", "containerStatuses": [{
+        "name": "function", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+        "state": {"waiting": {"reason": "InvalidImageName", "message": "bad"}},
+    }]});
+}
+
+#[test]
+fn causes_are_certain_only_while_every_pod_shows_them() {
+    let mut index = Index::default();
+    index.apply_function(&function(|_| {}));
+    assert_eq!(index.cause(&key()), None);
+    index.apply_pod(&pod(unpullable));
+    let cause = index.cause(&key()).unwrap();
+    assert_eq!((cause.reason.as_str(), cause.certainty), ("InvalidImageName", Certainty::Certain));
+    index.apply_pod(&pod(|p| p["metadata"]["uid"] = json!("u2")));
+    assert_eq!(index.cause(&key()).unwrap().certainty, Certainty::Healing, "another pod may start");
+}
+
+#[test]
+fn the_condition_counts_only_for_the_present_generation_and_without_better_knowledge() {
+    let failing = |observed: i64| {
+        function(|f| {
+            f["status"]["observedGeneration"] = json!(observed);
+            f["status"]["conditions"] = json!([{"type": "WorkloadReady", "status": "False", "reason": "QuotaExceeded",
+                "message": "m", "lastTransitionTime": "2024-01-01T00:00:00Z"}]);
+        })
+    };
+    let mut index = Index::default();
+    index.apply_function(&failing(1));
+    assert_eq!(index.cause(&key()), None, "it speaks of an older spec");
+    index.apply_function(&failing(2));
+    assert_eq!(index.cause(&key()).unwrap().certainty, Certainty::Reported);
+    index.apply_pod(&pod(|_| {}));
+    assert_eq!(index.cause(&key()).unwrap().certainty, Certainty::Healing, "a pod is starting");
+}
+
+#[test]
+fn pods_of_other_revisions_say_nothing_about_the_active_one() {
+    let mut index = Index::default();
+    index.apply_function(&function(|_| {}));
+    index.apply_pod(&pod(|p| {
+        unpullable(p);
+        p["metadata"]["labels"]["pilotlight.dev/revision"] = json!("hello-1");
+    }));
+    assert_eq!(index.cause(&key()), None);
+}

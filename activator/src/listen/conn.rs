@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use hyper::server::conn::{http1, http2};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::io::AsyncReadExt;
@@ -72,9 +72,7 @@ impl ConnState {
 
     /// The client sent something.
     pub fn note_read(&self) {
-        if self.watch_heads
-            && self.active.load(Ordering::Relaxed) == 0
-            && self.head_since.load(Ordering::Relaxed) == 0
+        if self.watch_heads && self.active.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0
         {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }

@@ -24,7 +24,10 @@ pub struct Body {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and boxing it would cost an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one, and boxing it would cost an allocation"
+)]
 enum Kind {
     Own(Option<Bytes>),
     Pod(PodBody),
@@ -154,10 +157,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.kind {
             Kind::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Pod(body) => body.poll(cx),

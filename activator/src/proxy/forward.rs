@@ -68,8 +68,15 @@ pub async fn forward(
     let config = cell.config();
     let exchange = Arc::new(Exchange::new(config.idle_stream_timeout));
     let body = RequestBody::new(incoming, &exchange);
-    let mut attempts =
-        Attempts { cell, config: &config, exchange: &exchange, bytes, arrived: arrival.at, cold: None, started: Instant::now() };
+    let mut attempts = Attempts {
+        cell,
+        config: &config,
+        exchange: &exchange,
+        bytes,
+        arrived: arrival.at,
+        cold: None,
+        started: Instant::now(),
+    };
     let (response, slot, lease) = attempts.run(admitted, parts, body).await?;
     let answered = Answered {
         cold: attempts.cold.map(|trace| trace.server_timing(arrival.at, queued)),

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, Method, Version};
 
@@ -201,7 +200,8 @@ mod tests {
 
     #[test]
     fn the_forwarding_chain_grows() {
-        let mut headers = map(&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("via", "1.1 edge")]);
+        let mut headers =
+            map(&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("via", "1.1 edge")]);
         forward(&mut headers, "[::ffff:10.0.0.7]:99".parse().unwrap(), "hello.shop:80", Version::HTTP_2);
         assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 10.0.0.7");
         assert_eq!(headers["x-forwarded-proto"], "https");
@@ -216,10 +216,7 @@ mod tests {
         assert!(refused(&[("host", "a"), ("host", "b")]));
         assert!(refused(&[]));
         assert!(!refused(&[("host", "a"), ("transfer-encoding", "chunked")]));
-        assert_eq!(
-            check(&Method::CONNECT, Version::HTTP_11, &map(&[("host", "a")])),
-            Err(Refusal::MethodNotSupported)
-        );
+        assert_eq!(check(&Method::CONNECT, Version::HTTP_11, &map(&[("host", "a")])), Err(Refusal::MethodNotSupported));
     }
 
     #[test]

@@ -160,11 +160,7 @@ async fn lease_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, Conne
 
 /// Writes the target in the form that the protocol wants: origin form with `Host`, or absolute with the authority in the URI.
 fn address(request: &mut Request<RequestBody>, protocol: Protocol) {
-    let path = request
-        .uri()
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let authority = request.uri().authority().cloned();
     match protocol {
         Protocol::HTTP1 => {

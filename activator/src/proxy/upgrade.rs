@@ -86,10 +86,7 @@ where
 {
     let (client_read, client_write) = tokio::io::split(client);
     let (pod_read, pod_write) = tokio::io::split(pod);
-    tokio::try_join!(
-        copy(client_read, pod_write, movement),
-        copy(pod_read, client_write, movement),
-    )?;
+    tokio::try_join!(copy(client_read, pod_write, movement), copy(pod_read, client_write, movement),)?;
     Ok(())
 }
 

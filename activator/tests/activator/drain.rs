@@ -66,11 +66,8 @@ async fn a_drain_finishes_what_is_in_flight_and_serves_latecomers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_cuts_what_outlasts_its_limit_and_says_so() {
-    let settings = DrainSettings {
-        quiet: Duration::ZERO,
-        quiet_max: Duration::ZERO,
-        in_flight: Duration::from_millis(300),
-    };
+    let settings =
+        DrainSettings { quiet: Duration::ZERO, quiet_max: Duration::ZERO, in_flight: Duration::from_millis(300) };
     let world = World::with(Limits::default(), settings);
     world.apply(|_| {});
     let pod = FakePod::start(|_| std::future::pending()).await;

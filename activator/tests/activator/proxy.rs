@@ -14,9 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::harness::{
-    Body, FakePod, World, client, eventually, full, h2_request, header_pairs, read, send, text,
-};
+use crate::harness::{Body, FakePod, World, client, eventually, full, h2_request, header_pairs, read, send, text};
 
 type Frames = tokio::sync::mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
 
@@ -69,11 +67,8 @@ async fn bodies_stream_both_ways_while_both_are_open() {
         let world = ready(&pod).await;
         let (sender, body) = channel();
         let request = world.request("POST", "/", body);
-        let response = if client_h2 {
-            h2_request(&world, request).await
-        } else {
-            client().request(request).await.unwrap()
-        };
+        let response =
+            if client_h2 { h2_request(&world, request).await } else { client().request(request).await.unwrap() };
         assert_eq!(response.status(), 200, "pod h2 {pod_h2}, client h2 {client_h2}");
         let mut incoming = response.into_body();
         for part in ["one", "two", "three"] {
@@ -240,12 +235,9 @@ async fn the_pod_sees_where_the_request_came_from_and_no_hop_by_hop_fields() {
     .await;
     let world = ready(&pod).await;
     let mut request = world.get("/");
-    for (name, value) in [
-        ("x-forwarded-for", "203.0.113.9"),
-        ("pilotlight-cold-start", "true"),
-        ("connection", "x-hop"),
-        ("x-hop", "1"),
-    ] {
+    for (name, value) in
+        [("x-forwarded-for", "203.0.113.9"), ("pilotlight-cold-start", "true"), ("connection", "x-hop"), ("x-hop", "1")]
+    {
         request.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     let answer = send(request).await;
