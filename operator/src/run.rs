@@ -105,6 +105,7 @@ async fn lead(
         events,
         shutdown,
     });
+    health.show_decisions_of(autoscaler.clone());
     let reporter = Reporter { controller: REPORTER.to_owned(), instance: args.identity.clone() };
     let context = Arc::new(Context::new(
         client.clone(),

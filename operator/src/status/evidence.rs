@@ -2,8 +2,11 @@
 //!
 //! Pure.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
-use pilotlight_crds::diagnosis::{Diagnosis, diagnose, diagnose_refusal};
+use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::diagnosis::{Diagnosis, Reason, diagnose, diagnose_refusal};
+use pilotlight_crds::names;
 
 use crate::observe::{Observed, counts, is_ready};
 
@@ -18,8 +21,11 @@ pub struct Evidence {
     pub diagnosis: Option<Diagnosis>,
 }
 
+/// How long a container may run with failing probes before that tells anything: all of them fail while it starts.
+pub const PROBE_GRACE: SignedDuration = SignedDuration::from_secs(10);
+
 /// Looks at the pods of `revision`.
-pub fn of(revision: &str, observed: &Observed) -> Evidence {
+pub fn of(revision: &str, observed: &Observed, now: Timestamp) -> Evidence {
     let pods: Vec<_> = observed.pods_of(revision).filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
     let replicas = pods.iter().filter(|pod| counts(pod)).count();
@@ -27,6 +33,7 @@ pub fn of(revision: &str, observed: &Observed) -> Evidence {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let events = observed.pod_events.get(uid).map(Vec::as_slice);
         diagnose(pod, events.unwrap_or_default())
+            .filter(|d| d.reason != Reason::ProbeFailing || !just_started(pod, now))
     });
     let refused = observed.deployment(revision).and_then(|deployment| refusal(deployment));
     Evidence {
@@ -47,6 +54,16 @@ fn refusal(deployment: &Deployment) -> Option<Diagnosis> {
         .flatten()
         .find(|c| c.type_ == "ReplicaFailure" && c.status == "True")
         .and_then(|c| diagnose_refusal(c.message.as_deref().unwrap_or_default()))
+}
+
+/// Whether the container runs for the first time, and not for long.
+fn just_started(pod: &Pod, now: Timestamp) -> bool {
+    pod.status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten())
+        .filter(|status| status.name == names::CONTAINER && status.restart_count == 0)
+        .filter_map(|status| status.state.as_ref()?.running.as_ref()?.started_at.as_ref())
+        .any(|started| now.duration_since(started.0) < PROBE_GRACE)
 }
 
 fn count(n: usize) -> i32 {

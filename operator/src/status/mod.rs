@@ -71,7 +71,7 @@ pub fn judge(function: &str, wanted: &[Revision], observed: &Observed, now: Time
         .enumerate()
         .map(|(n, revision)| {
             let name = revision.name(function);
-            let evidence = evidence::of(&name, observed);
+            let evidence = evidence::of(&name, observed, now);
             let before = observed.status.revisions.iter().find(|r| r.name == name);
             let failing_since = failing_since(&observed.status, &name).filter(|_| n == 0);
             let (state, reason) = state(before, &evidence, failing_since, now);
@@ -172,10 +172,7 @@ pub fn url(name: &str, namespace: &str, domain: Option<&str>) -> String {
 fn rung(input: &StatusInput<'_>) -> Rung {
     let proving = input.function.spec.scaling.initial_replicas > 0
         && input.applied.workload.is_ok()
-        && input
-            .verdicts
-            .first()
-            .is_some_and(|latest| latest.state == RevisionState::Pending);
+        && input.verdicts.first().is_some_and(|latest| latest.state == RevisionState::Pending);
     let asked = input.observed.deployments.iter().any(|d| d.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0) > 0);
     let there = input.verdicts.iter().any(|v| v.evidence.replicas > 0);
     if proving || asked || there { Rung::Active } else { Rung::Zero }

@@ -3,12 +3,13 @@
 use super::*;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus};
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateWaiting, ContainerStatus, Pod, PodCondition, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateWaiting, ContainerStatus, Pod, PodCondition, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ObjectMeta;
 use pilotlight_crds::FunctionSpec;
 use pilotlight_crds::condition::get;
+use pilotlight_crds::diagnosis::PodEvent;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -324,6 +325,29 @@ fn what_could_pass_fails_the_revision_only_after_a_while() {
     assert_eq!(failed.revisions[0].state, RevisionState::Failed);
     assert_eq!(condition(&failed, condition::STALLED).reason, "Unschedulable");
     assert!(get(&failed.conditions, condition::RECONCILING).is_none());
+}
+
+#[test]
+fn probes_that_fail_while_a_container_starts_tell_nothing_yet() {
+    let mut s = Situation::new();
+    let mut status = waiting_pod("", "");
+    let container = &mut status.container_statuses.as_mut().unwrap()[0];
+    container.state = Some(ContainerState {
+        running: Some(ContainerStateRunning { started_at: Some(Time(Timestamp::from_second(s.now).unwrap())) }),
+        ..ContainerState::default()
+    });
+    s.set_pod("hello-1", status);
+    s.observed.pod_events.insert(
+        "uid-hello-1".to_owned(),
+        vec![PodEvent {
+            reason: "Unhealthy".to_owned(),
+            message: "Readiness probe failed: connection refused".to_owned(),
+        }],
+    );
+    let reason = |s: &mut Situation| condition(&s.look(), condition::READY).reason.clone();
+    assert_eq!(reason(&mut s), condition::REVISION_STARTING);
+    s.now += evidence::PROBE_GRACE.as_secs();
+    assert_eq!(reason(&mut s), "ProbeFailing");
 }
 
 #[test]
