@@ -60,6 +60,27 @@ impl Stage {
         Api::namespaced(self.reach.client.clone(), &self.namespace)
     }
 
+    /// Waits until the Function is Ready and its Service takes connections: a node's kube-proxy learns of a new EndpointSlice a
+    /// moment after the API server.
+    ///
+    /// # Errors
+    /// When that takes over [`PATIENCE`].
+    pub async fn ready(&self, name: &str) -> Result<Function> {
+        let ready = self.functions.ready(name).await?;
+        self.reachable(name).await?;
+        Ok(ready)
+    }
+
+    /// Waits until the Function's Service takes connections.
+    ///
+    /// # Errors
+    /// When that takes over [`PATIENCE`].
+    pub async fn reachable(&self, name: &str) -> Result<()> {
+        let what = format!("the Service {name} to take connections");
+        let connects = || async { self.reach.function(&self.namespace, name).await.map(drop) };
+        until(&what, PATIENCE, connects, |()| true).await
+    }
+
     /// `GET path` at a Function by its in-cluster name.
     ///
     /// # Errors

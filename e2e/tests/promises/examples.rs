@@ -46,7 +46,7 @@ async fn example(stage: &Stage, document: &std::path::Path) -> Result<()> {
     let function: Function = serde_saphyr::from_str(&text)?;
     let name = function.metadata.name.context("no name")?;
     stage.apply(&text).await?.success()?;
-    stage.functions.ready(&name).await?;
+    stage.ready(&name).await?;
 
     match name.as_str() {
         "grpc" => {
@@ -68,6 +68,6 @@ async fn example(stage: &Stage, document: &std::path::Path) -> Result<()> {
     let what = format!("{name} at zero");
     let pods = || stage.functions.pods(&name);
     until(&what, TO_ZERO, pods, Vec::is_empty).await?;
-    stage.functions.ready(&name).await?; // At zero it still is Ready.
+    stage.ready(&name).await?; // At zero it still is Ready.
     Ok(())
 }

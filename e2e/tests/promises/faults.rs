@@ -73,13 +73,14 @@ async fn is_diagnosed_and_healed(stage: Stage, mistake: Mistake) -> Result<()> {
     stage.functions.patch(name, mistake.correction).await?;
     stage.answers(name).await?;
     stage.functions.condition(name, WORKLOAD_READY, "True").await?;
-    stage.functions.ready(name).await?;
+    stage.ready(name).await?;
     stage.strike().await
 }
 
 /// Someone who asks before the cause can be known: as soon as there is a route.
 async fn early_caller(stage: &Stage, name: &str) -> Result<Answer> {
     stage.functions.condition(name, ROUTE_READY, "True").await?;
+    stage.reachable(name).await?;
     stage.get(name, "/").await
 }
 

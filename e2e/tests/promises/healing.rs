@@ -36,7 +36,7 @@ async fn a_secret_that_comes_later_is_enough() -> Result<()> {
     create_and_fail(&stage, spec, "ContainerConfigInvalid").await?;
     stage.api().create(&PostParams::default(), &later()?).await?;
     stage.answers("hello").await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.strike().await
 }
 
@@ -55,7 +55,7 @@ async fn a_function_that_was_given_up_heals_at_a_request() -> Result<()> {
     until("the pod that cannot start to go", 2 * PATIENCE, pods, Vec::is_empty).await?;
     stage.api().create(&PostParams::default(), &later()?).await?;
     stage.answers("hello").await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.strike().await
 }
 
@@ -71,6 +71,6 @@ async fn a_quota_that_goes_away_is_enough() -> Result<()> {
     create_and_fail(&stage, spec, "QuotaExceeded").await?;
     quotas.delete("no-pods", &DeleteParams::default()).await?;
     stage.answers("hello").await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.strike().await
 }

@@ -151,7 +151,7 @@ async fn delete_removes_everything_and_nothing_hangs() -> Result<()> {
     let stage = Stage::set("kubectl-delete").await?;
     let spec = json!({"scaling": {"minReplicas": 1}});
     stage.functions.create("hello", spec).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.ok("hello", "/").await?;
     let hello = stage.functions.get("hello").await?;
     ensure!(hello.finalizers().is_empty(), "a finalizer can hang");
@@ -169,7 +169,7 @@ async fn delete_removes_everything_and_nothing_hangs() -> Result<()> {
 
     // The name is free again at once.
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.ok("hello", "/").await?;
     stage.strike().await
 }

@@ -30,7 +30,7 @@ async fn by_host(stage: &Stage, host: &str) -> Result<Answer> {
 async fn a_pod_reaches_a_function_by_all_four_names() -> Result<()> {
     let stage = Stage::set("names").await?;
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     let elsewhere = TestNamespace::create(&stage.reach.client, "names-elsewhere").await?;
 
     let ns = &stage.namespace;
@@ -95,7 +95,7 @@ async fn the_host_does_not_matter_at_the_functions_own_address() -> Result<()> {
         return stage.strike().await; // A ClusterIP can only be asked from within.
     }
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     for host in ["hello", "localhost:8080", "shop.example.com", "other.somewhere.svc"] {
         let stream = stage.reach.function(&stage.namespace, "hello").await?;
         let request = Request::get("/").header("host", host).body(Full::default())?;
@@ -111,8 +111,8 @@ async fn the_shared_port_finds_the_function_by_its_host() -> Result<()> {
     let stage = Stage::set("host").await?;
     stage.functions.create("hello", json!({})).await?;
     stage.functions.create("other", json!({})).await?;
-    stage.functions.ready("hello").await?;
-    stage.functions.ready("other").await?;
+    stage.ready("hello").await?;
+    stage.ready("other").await?;
     let ns = &stage.namespace;
     let domain = domain(&stage).await?;
     let suffixes = [String::new(), ".svc".to_owned(), ".svc.cluster.local".to_owned(), format!(".{domain}")];

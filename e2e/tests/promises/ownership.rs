@@ -25,7 +25,7 @@ where
 {
     let stage = Stage::set(&format!("own-{kind}")).await?;
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     let api = stage.api::<K>();
     let uid = api.get(name).await?.uid().context("no uid")?;
     api.delete(name, &DeleteParams::background()).await?;
@@ -36,7 +36,7 @@ where
         "made again without its owner: {owners:?}"
     );
     stage.answers("hello").await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.strike().await
 }
 
@@ -63,7 +63,7 @@ async fn a_deleted_deployment_comes_back() -> Result<()> {
 async fn a_bent_template_is_repaired_and_a_foreign_annotation_stays() -> Result<()> {
     let stage = Stage::set("own-template").await?;
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     let deployments = stage.api::<Deployment>();
     let bent = json!({
         "metadata": {"annotations": {"example.com/note": "mine"}},
@@ -138,7 +138,7 @@ async fn a_foreign_service_of_the_same_name_is_not_stolen() -> Result<()> {
     ensure!(now.owner_references().is_empty(), "the foreign Service was taken over");
 
     services.delete("hello", &DeleteParams::default()).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.ok("hello", "/").await?;
     stage.strike().await
 }

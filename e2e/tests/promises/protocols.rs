@@ -70,7 +70,7 @@ async fn a_grpc_method_that_does_not_exist_says_so_itself() -> Result<()> {
     let stage = Stage::set("grpc-error").await?;
     let spec = json!({"image": image("grpc"), "protocol": "H2C"});
     stage.functions.create("grpc", spec).await?;
-    stage.functions.ready("grpc").await?;
+    stage.ready("grpc").await?;
 
     let answer = call(&stage, "grpc", "Shout", "x").await?;
     // A gRPC error may come as trailers only, which are then the headers.

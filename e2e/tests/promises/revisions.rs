@@ -36,7 +36,7 @@ async fn deployments(stage: &Stage) -> Result<Vec<(String, i32)>> {
 async fn a_new_image_takes_over_without_a_failed_request() -> Result<()> {
     let stage = Stage::set("rollout").await?;
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     let first = stage.ok("hello", "/").await?;
     assert_eq!(first.text(), "Hello from Go! (hello-1)\n");
 
@@ -82,7 +82,7 @@ async fn a_broken_new_revision_never_gets_a_request() -> Result<()> {
     let stage = Stage::set("broken").await?;
     let spec = json!({"scaling": {"idleSeconds": 5}, "coldStart": {"timeoutSeconds": 30}});
     stage.functions.create("hello", spec).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.functions.patch("hello", json!({"image": MISSING, "imagePullPolicy": "Never"})).await?;
     stage.functions.condition("hello", WORKLOAD_READY, "False").await?;
 
@@ -106,7 +106,7 @@ async fn a_broken_new_revision_never_gets_a_request() -> Result<()> {
     stage.functions.patch("hello", json!({"image": image("hello-rust"), "imagePullPolicy": "IfNotPresent"})).await?;
     let corrected = || async { Ok(stage.ok("hello", "/").await?.text()) };
     until("the corrected revision to answer", PATIENCE, corrected, |text| text.starts_with("Hello from Rust!")).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.strike().await
 }
 
@@ -115,7 +115,7 @@ async fn a_broken_new_revision_never_gets_a_request() -> Result<()> {
 async fn what_does_not_shape_pods_makes_no_revision() -> Result<()> {
     let stage = Stage::set("live").await?;
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     let changes = json!({
         "scaling": {"maxReplicas": 3, "idleSeconds": 5},
         "timeouts": {"requestSeconds": 17, "responseStartSeconds": 17},

@@ -17,7 +17,7 @@ async fn a_default_function_runs_restricted_without_token_or_links() -> Result<(
     let stage = Stage::set("restricted").await?; // The namespace enforces `restricted`.
     let spec = json!({"scaling": {"minReplicas": 1}});
     stage.functions.create("hello", spec).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.ok("hello", "/").await?;
 
     let pods = stage.functions.pods("hello").await?;
@@ -94,13 +94,12 @@ async fn pilotlights_own_pods_are_restricted_and_write_nothing() -> Result<()> {
 async fn the_operator_may_do_only_what_it_does() -> Result<()> {
     let stage = Stage::set("rbac-operator").await?;
     let account = account(&stage, OPERATORS).await?;
-    let everywhere = "--all-namespaces";
-    may(&account, true, &["create", "deployments.apps", everywhere]).await?;
-    may(&account, true, &["patch", "functions.pilotlight.dev/status", everywhere]).await?;
+    may(&account, true, "create", "deployments.apps").await?;
+    may(&account, true, "patch", "functions.pilotlight.dev/status").await?;
     never(&account).await?;
     // It never writes a Function's spec.
     for verb in ["create", "update", "patch", "delete"] {
-        may(&account, false, &[verb, "functions.pilotlight.dev", everywhere]).await?;
+        may(&account, false, verb, "functions.pilotlight.dev").await?;
     }
     stage.strike().await
 }
@@ -110,9 +109,8 @@ async fn the_operator_may_do_only_what_it_does() -> Result<()> {
 async fn the_activator_may_do_only_what_it_does() -> Result<()> {
     let stage = Stage::set("rbac-activator").await?;
     let account = account(&stage, ACTIVATORS).await?;
-    let everywhere = "--all-namespaces";
-    may(&account, true, &["patch", "deployments.apps/scale", everywhere]).await?;
-    may(&account, true, &["watch", "pods", everywhere]).await?;
+    may(&account, true, "patch", "deployments.apps/scale").await?;
+    may(&account, true, "watch", "pods").await?;
     never(&account).await?;
     for resource in [
         "deployments.apps",
@@ -124,7 +122,7 @@ async fn the_activator_may_do_only_what_it_does() -> Result<()> {
         "configmaps",
     ] {
         for verb in ["create", "update", "patch", "delete"] {
-            may(&account, false, &[verb, resource, everywhere]).await?;
+            may(&account, false, verb, resource).await?;
         }
     }
     stage.strike().await
@@ -132,35 +130,37 @@ async fn the_activator_may_do_only_what_it_does() -> Result<()> {
 
 /// What no component may, anywhere.
 async fn never(account: &str) -> Result<()> {
-    let rights: [&[&str]; 12] = [
-        &["get", "secrets"],
-        &["list", "secrets"],
-        &["create", "secrets"],
-        &["create", "pods"],
-        &["create", "pods/exec"],
-        &["create", "pods/ephemeralcontainers"],
-        &["delete", "namespaces"],
-        &["create", "clusterrolebindings.rbac.authorization.k8s.io"],
-        &["bind", "clusterroles.rbac.authorization.k8s.io"],
-        &["escalate", "clusterroles.rbac.authorization.k8s.io"],
-        &["impersonate", "users"],
-        &["create", "serviceaccounts/token"],
+    let rights = [
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("create", "secrets"),
+        ("create", "pods"),
+        ("create", "pods/exec"),
+        ("update", "pods/ephemeralcontainers"),
+        ("delete", "namespaces"),
+        ("create", "clusterrolebindings.rbac.authorization.k8s.io"),
+        ("bind", "clusterroles.rbac.authorization.k8s.io"),
+        ("escalate", "clusterroles.rbac.authorization.k8s.io"),
+        ("impersonate", "users"),
+        ("create", "serviceaccounts/token"),
     ];
-    for right in rights {
-        may(account, false, &[right, &["--all-namespaces"]].concat()).await?;
+    for (verb, resource) in rights {
+        may(account, false, verb, resource).await?;
     }
     Ok(())
 }
 
-/// Asks the API server what an account may.
-async fn may(account: &str, expected: bool, right: &[&str]) -> Result<()> {
+/// Asks the API server what an account may, anywhere: a verb and a resource, or `resource/subresource`.
+async fn may(account: &str, expected: bool, verb: &str, resource: &str) -> Result<()> {
     let acting = format!("--as={account}");
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let subresource = format!("--subresource={subresource}");
     let groups = "--as-group=system:serviceaccounts";
-    let all = [&["auth", "can-i", acting.as_str(), groups], right].concat();
-    let printed = kubectl(&all).await?;
+    let printed =
+        kubectl(&["auth", "can-i", &acting, groups, verb, resource, &subresource, "--all-namespaces"]).await?;
     let answer = printed.out.trim();
-    ensure!(["yes", "no"].contains(&answer), "can-i {right:?}: {}{}", printed.out, printed.err);
-    assert_eq!(answer == "yes", expected, "{account}: can-i {right:?}");
+    ensure!(["yes", "no"].contains(&answer), "can-i {verb} {resource}: {}{}", printed.out, printed.err);
+    assert_eq!(answer == "yes", expected, "{account}: can-i {verb} {resource} {subresource}");
     Ok(())
 }
 

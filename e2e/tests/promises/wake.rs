@@ -46,7 +46,7 @@ async fn a_hundred_requests_at_zero_get_a_hundred_answers_and_one_wake() -> Resu
 async fn only_the_request_that_waited_says_that_it_was_a_cold_start() -> Result<()> {
     let stage = Stage::set("cold").await?;
     stage.functions.create("hello", json!({})).await?;
-    stage.functions.ready("hello").await?;
+    stage.ready("hello").await?;
     stage.functions.patch("hello", json!({"scaling": {"idleSeconds": 5}})).await?;
     stage.functions.at_zero("hello").await?;
 
