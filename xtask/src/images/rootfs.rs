@@ -20,12 +20,21 @@ pub(crate) fn require(name: &str, package: &str) -> Result<()> {
         bail!("`{name}` is needed and not in PATH; install the package {package} (Debian: apt-get install {package})");
     }
     eprintln!("  installing the package {package}");
-    let mut install = Command::new("apt-get");
-    install
-        .args(["install", "--yes", "--quiet", "--no-install-recommends", package])
-        .env("DEBIAN_FRONTEND", "noninteractive");
-    output(&mut install).with_context(|| format!("`{name}` is needed; `apt-get update` may help"))?;
+    with_fresh_lists(|| {
+        let mut install = program("apt-get", &["install", "--yes", "--quiet", "--no-install-recommends"]);
+        install.args(["-o", "DPkg::Lock::Timeout=120", package]).env("DEBIAN_FRONTEND", "noninteractive");
+        output(&mut install).with_context(|| format!("`{name}` is needed"))
+    })?;
     Ok(())
+}
+
+/// Does something with apt's package lists; where that fails, once more after they were fetched anew. Most often they are missing
+/// or old, as on a fresh machine.
+fn with_fresh_lists<T>(work: impl Fn() -> Result<T>) -> Result<T> {
+    work().or_else(|_| {
+        output(&mut program("apt-get", &["update", "--quiet"]))?;
+        work()
+    })
 }
 
 fn find(name: &str) -> Option<PathBuf> {
@@ -36,7 +45,7 @@ fn find(name: &str) -> Option<PathBuf> {
 /// Debian's Python with its standard library and the C library: five packages, unpacked.
 pub(crate) fn python(folder: &Path) -> Result<String> {
     require("dpkg-deb", "dpkg")?;
-    let interpreter = python_package()?;
+    let interpreter = with_fresh_lists(python_package)?;
     let version =
         interpreter.strip_suffix("-minimal").context("the interpreter's package has another name than expected")?;
     let packages = [
@@ -47,14 +56,17 @@ pub(crate) fn python(folder: &Path) -> Result<String> {
         "libexpat1".to_owned(),
         "zlib1g".to_owned(),
     ];
-    let key = candidates(&packages)?;
+    let key = with_fresh_lists(|| candidates(&packages))?;
     fill(folder, &key, |empty| {
         let downloads = empty.with_extension("debs");
         // What a run that was cut off left there may be of other versions.
         let _ = std::fs::remove_dir_all(&downloads);
         std::fs::create_dir_all(&downloads)?;
-        let mut download = program("apt-get", &["download", "--quiet"]);
-        output(download.args(&packages).current_dir(&downloads))?;
+        // Fails where the lists name versions that the mirror has no longer.
+        with_fresh_lists(|| {
+            let mut download = program("apt-get", &["download", "--quiet"]);
+            output(download.args(&packages).current_dir(&downloads))
+        })?;
         for file in std::fs::read_dir(&downloads)? {
             run(Command::new("dpkg-deb").arg("--extract").arg(file?.path()).arg(empty))?;
         }
@@ -70,7 +82,7 @@ fn python_package() -> Result<String> {
     let depends = output(&mut program("apt-cache", &["depends", "--important", "python3-minimal"]))?;
     let package = depends.lines().filter_map(|line| line.trim().split_once(": ")).map(|(_, name)| name.trim());
     let found = package.into_iter().find(|name| name.starts_with("python3.") && name.ends_with("-minimal"));
-    Ok(found.context("apt knows no python3-minimal; `apt-get update` may help")?.to_owned())
+    Ok(found.context("apt knows no package python3-minimal")?.to_owned())
 }
 
 /// What apt would download: package names and versions.
@@ -82,7 +94,7 @@ fn candidates(packages: &[String]) -> Result<String> {
         .filter(|version| *version != "(none)")
         .collect();
     if versions.len() != packages.len() {
-        bail!("apt can't download each of {}; `apt-get update` may help", packages.join(", "));
+        bail!("apt can't download each of {}", packages.join(", "));
     }
     Ok(format!("{} {}", packages.join(" "), versions.join(" ")))
 }
