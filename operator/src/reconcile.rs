@@ -4,12 +4,14 @@
 //! reconcile that is repeated changes nothing.
 
 use jiff::Timestamp;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::status::RevisionState;
 use pilotlight_crds::workload::Protocol;
 use pilotlight_crds::{Function, names};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +24,7 @@ use crate::context::{Context, lock};
 use crate::observe::{Observed, is_ready, observe};
 use crate::ports::{Claimant, PortsExhausted};
 use crate::revisions::{RevisionInput, RevisionPlan, plan};
-use crate::route::{self, Route, RouteInput};
+use crate::route::{self, Only, Route, RouteInput};
 use crate::status::{self, StatusInput, Traffic, Verdict};
 use crate::validate::{Problem, validate};
 use crate::write::{WriteError, write};
@@ -177,13 +179,20 @@ fn decide_route(
     });
     let revision = traffic.revision.as_deref().unwrap_or_default();
     let pods: Vec<Address> = observed.pods_of(revision).filter_map(address).collect();
+    let current: Vec<IpAddr> = observed.slice.iter().flat_map(|slice| addresses(slice)).collect();
+    let only = Only { namespace: &namespace, name: &function.name_any(), current: &current };
     route::decide(&RouteInput {
         port,
         pod_port: pod_port(function, plan, revision),
         acknowledged: &acknowledged,
         unready_for,
         pods: &pods,
+        only: (function.spec.concurrency.limit > 0).then_some(only),
     })
+}
+
+fn addresses(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
+    slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok())
 }
 
 fn address(pod: &k8s_openapi::api::core::v1::Pod) -> Option<Address> {
