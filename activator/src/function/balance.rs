@@ -56,7 +56,7 @@ impl Spread {
     }
 
     /// The next value.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -98,7 +98,7 @@ mod tests {
         let mut loads = [0u32; 50];
         for _ in 0..5_000 {
             let load = |at: usize| Load { in_flight: loads[at], capacity: u32::MAX };
-            let at = pick(50, load, spread.next()).unwrap();
+            let at = pick(50, load, spread.draw()).unwrap();
             loads[at] += 1;
         }
         let (least, most) = (loads.iter().min().unwrap(), loads.iter().max().unwrap());

@@ -1,6 +1,6 @@
-//! One Function at run time: its state behind one short lock, and the guards that make sure that whatever was taken is given back
-//! exactly once, wherever a request's future is dropped.
+//! One Function at run time: its state behind one short lock, and what watches, probers, the wake and the operator do with it.
 
+pub mod admission;
 pub mod balance;
 pub mod endpoints;
 pub mod handshake;
@@ -10,10 +10,10 @@ pub mod state;
 pub mod trace;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pilotlight_crds::control::{DrainRequest, DrainResponse, FunctionSample, ReleaseRequest};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tracing::{debug, info};
 
 use crate::endpoint::{ProbeTarget, Upstream, probing};
@@ -24,10 +24,11 @@ use crate::runtime::Shared;
 use crate::scale::{ScaleError, ScalePort};
 use crate::wake::{self, Need};
 
-use queue::{QueueError, Seq};
+pub use admission::{Admitted, Slot};
+
+use admission::Waiter;
 use samples::Bucket;
-use state::{SlotRef, State};
-use trace::WakeTrace;
+use state::State;
 
 /// One Function at run time.
 pub struct FunctionCell {
@@ -38,99 +39,6 @@ pub struct FunctionCell {
     shared: Arc<Shared>,
     state: Mutex<State<Waiter>>,
     wake_changed: Notify,
-}
-
-/// A request that waits for a slot. Its room in the process-wide bound is given back when it is dropped.
-#[derive(Debug)]
-struct Waiter {
-    answer: oneshot::Sender<Result<Granted, Refusal>>,
-    cold: bool,
-    _room: Room,
-}
-
-#[derive(Debug)]
-struct Granted {
-    slot: Slot,
-    trace: Option<WakeTrace>,
-}
-
-struct Room {
-    shared: Arc<Shared>,
-    bytes: u64,
-}
-
-impl std::fmt::Debug for Room {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Room({})", self.bytes)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.shared.pending.give_back(self.bytes);
-    }
-}
-
-/// The in-flight guard: a reserved place at an endpoint, given back when dropped.
-pub struct Slot {
-    cell: Arc<FunctionCell>,
-    slot: SlotRef,
-    armed: bool,
-}
-
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Slot({:?} at {})", self.cell.key, self.slot.upstream.address)
-    }
-}
-
-impl Slot {
-    /// The endpoint's connections.
-    pub fn upstream(&self) -> &Arc<Upstream> {
-        &self.slot.upstream
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if self.armed {
-            let now = Instant::now();
-            self.cell.lock().release(now, self.slot.index, self.slot.id);
-            self.cell.hand_out(now);
-        }
-    }
-}
-
-/// A request that has its slot.
-#[derive(Debug)]
-pub struct Admitted {
-    /// The in-flight guard.
-    pub slot: Slot,
-    /// Its number, to keep its place if it has to go back.
-    pub seq: Seq,
-    /// Where no pod was ready when it came: the wake that it waited for.
-    pub cold: Option<WakeTrace>,
-}
-
-/// Leaves the queue when the client goes away.
-struct Ticket<'a> {
-    cell: &'a Arc<FunctionCell>,
-    seq: Seq,
-    waits: bool,
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        if self.waits {
-            let left = self.cell.lock().leave(Instant::now(), self.seq);
-            drop(left);
-        }
-    }
-}
-
-enum Entry {
-    Slot(SlotRef),
-    Wait(oneshot::Receiver<Result<Granted, Refusal>>),
 }
 
 impl FunctionCell {
@@ -173,7 +81,7 @@ impl FunctionCell {
     /// The Function is gone: whoever waits is told.
     pub fn close(&self) {
         while let Some(waiter) = self.next_evicted() {
-            let _ = waiter.answer.send(Err(Refusal::FunctionDeleted));
+            waiter.refuse(Refusal::FunctionDeleted);
         }
         self.shared.metrics.forget(&self.metrics);
     }
@@ -186,120 +94,6 @@ impl FunctionCell {
         for target in targets {
             tokio::spawn(probing::run(Arc::downgrade(self), target));
         }
-    }
-
-    /// Admits a request: a slot at once, or after waiting for one.
-    ///
-    /// # Errors
-    /// Why it cannot wait, or why it waited in vain.
-    pub async fn admit(self: &Arc<Self>, bytes: u64, arrived: Instant) -> Result<Admitted, Refusal> {
-        let (seq, entry) = {
-            let mut state = self.lock();
-            let seq = state.arrive(arrived);
-            (seq, self.enter(&mut state, arrived, seq, bytes)?)
-        };
-        self.settle(seq, entry, arrived).await
-    }
-
-    /// Gives a slot back whose pod refused the connection, and admits the request again, in its old place.
-    ///
-    /// # Errors
-    /// As [`FunctionCell::admit`].
-    pub async fn readmit(
-        self: &Arc<Self>,
-        mut slot: Slot,
-        seq: Seq,
-        bytes: u64,
-        arrived: Instant,
-    ) -> Result<Admitted, Refusal> {
-        let now = Instant::now();
-        slot.armed = false;
-        let (targets, entry) = {
-            let mut state = self.lock();
-            let targets = state.give_up(now, slot.slot.index, slot.slot.id);
-            (targets, self.enter(&mut state, now, seq, bytes))
-        };
-        self.probe(targets);
-        self.hand_out(now);
-        self.settle(seq, entry?, arrived).await
-    }
-
-    fn enter(&self, state: &mut State<Waiter>, now: Instant, seq: Seq, bytes: u64) -> Result<Entry, Refusal> {
-        if let Some(slot) = state.take_slot(now, seq) {
-            return Ok(Entry::Slot(slot));
-        }
-        if let Some(cause) = state.hopeless(now) {
-            return Err(Refusal::CannotStart { reason: cause.reason, message: cause.message });
-        }
-        if !self.shared.pending.take(bytes, &self.shared.limits) {
-            return Err(Refusal::ActivatorFull);
-        }
-        let room = Room { shared: self.shared.clone(), bytes };
-        let (answer, receiver) = oneshot::channel();
-        let waiter = Waiter { answer, cold: state.usable() == 0, _room: room };
-        state.wait(now, seq, waiter, bytes).map_err(|error| match error {
-            QueueError::Count(waiting) => Refusal::QueueFull { waiting },
-            QueueError::Bytes(bytes) => Refusal::QueueBytesFull { bytes },
-        })?;
-        Ok(Entry::Wait(receiver))
-    }
-
-    async fn settle(self: &Arc<Self>, seq: Seq, entry: Entry, arrived: Instant) -> Result<Admitted, Refusal> {
-        let receiver = match entry {
-            Entry::Slot(slot) => {
-                return Ok(Admitted { slot: self.guard(slot), seq, cold: None });
-            }
-            Entry::Wait(receiver) => receiver,
-        };
-        let mut ticket = Ticket { cell: self, seq, waits: true };
-        self.ensure_wake();
-        self.poke();
-        let allowed = self.config().cold_start_timeout;
-        let left = allowed.saturating_sub(arrived.elapsed());
-        let answer = tokio::time::timeout(left, receiver).await;
-        let granted = match answer {
-            Ok(Ok(granted)) => granted,
-            Ok(Err(_)) => Err(Refusal::FunctionDeleted),
-            Err(_) => return Err(self.waited_too_long(allowed)),
-        };
-        ticket.waits = false;
-        let granted = granted?;
-        Ok(Admitted { slot: granted.slot, seq, cold: granted.trace })
-    }
-
-    fn waited_too_long(&self, allowed: Duration) -> Refusal {
-        let state = self.lock();
-        let seconds = allowed.as_secs();
-        if state.usable() > 0 {
-            return Refusal::NoFreeSlot { seconds };
-        }
-        let (reason, message) = state.best_cause();
-        Refusal::ColdStartTimeout { reason, message, seconds }
-    }
-
-    fn guard(self: &Arc<Self>, slot: SlotRef) -> Slot {
-        Slot { cell: self.clone(), slot, armed: true }
-    }
-
-    /// Gives free slots to those who wait. A client that went away in this very moment passes its slot on.
-    fn hand_out(self: &Arc<Self>, now: Instant) {
-        loop {
-            let (waiter, slot, trace) = {
-                let mut state = self.lock();
-                let Some((waiter, slot)) = state.grant(now) else { return };
-                (waiter, slot, state.trace())
-            };
-            let trace = trace.filter(|_| waiter.cold);
-            let granted = Granted { slot: self.guard(slot), trace };
-            if let Err(Ok(unclaimed)) = waiter.answer.send(Ok(granted)) {
-                self.take_back(unclaimed.slot, now);
-            }
-        }
-    }
-
-    fn take_back(&self, mut slot: Slot, now: Instant) {
-        slot.armed = false;
-        self.lock().release(now, slot.slot.index, slot.slot.id);
     }
 
     fn ensure_wake(self: &Arc<Self>) {
@@ -319,7 +113,7 @@ impl FunctionCell {
         let now = Instant::now();
         while let Some((waiter, cause)) = self.next_hopeless(now) {
             let refusal = Refusal::CannotStart { reason: cause.reason, message: cause.message };
-            let _ = waiter.answer.send(Err(refusal));
+            waiter.refuse(refusal);
         }
         let (need, targets) = {
             let mut state = self.lock();

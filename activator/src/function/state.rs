@@ -137,7 +137,7 @@ impl<W> State<W> {
     }
 
     fn pick(&mut self) -> Option<SlotRef> {
-        let random = self.spread.next();
+        let random = self.spread.draw();
         let (limit, active) = (self.config.limit, self.config.revision.as_deref());
         let load = |at| self.endpoints.load(at, limit, active);
         let index = balance::pick(self.endpoints.places(), load, random)?;

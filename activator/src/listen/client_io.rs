@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
+use futures::FutureExt as _;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::conn::ConnState;
@@ -24,6 +26,12 @@ impl ClientIo {
     /// `sniffed` was read from the stream already.
     pub fn new(stream: TcpStream, sniffed: BytesMut, state: Arc<ConnState>) -> Self {
         Self { stream: TokioIo::new(stream), sniffed, state }
+    }
+
+    /// Whether the client has closed its side. As everywhere in hyper, a client that closes only its half counts as gone.
+    fn peer_has_closed(&self) -> bool {
+        let ready = self.stream.inner().ready(Interest::READABLE).now_or_never();
+        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
     }
 
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -57,6 +65,9 @@ impl Write for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.state.takes_check() && self.peer_has_closed() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

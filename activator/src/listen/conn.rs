@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -45,7 +45,9 @@ pub struct ConnState {
     blocked_since: AtomicU64,
     watch_heads: bool,
     ending: AtomicU8,
-    ended: Notify,
+    held_uploads: AtomicU32,
+    check_peer: AtomicBool,
+    told: Notify,
 }
 
 impl ConnState {
@@ -60,7 +62,9 @@ impl ConnState {
             blocked_since: AtomicU64::new(0),
             watch_heads,
             ending: AtomicU8::new(0),
-            ended: Notify::new(),
+            held_uploads: AtomicU32::new(0),
+            check_peer: AtomicBool::new(false),
+            told: Notify::new(),
         };
         state.idle_since.store(state.now(), Ordering::Relaxed);
         state
@@ -106,13 +110,31 @@ impl ConnState {
             Ending::Now => 2,
         };
         if self.ending.fetch_max(code, Ordering::Relaxed) < code {
-            self.ended.notify_one();
+            self.told.notify_one();
         }
     }
 
-    async fn told_to_end(&self) -> Ending {
-        self.ended.notified().await;
-        if self.ending.load(Ordering::Relaxed) == 2 { Ending::Now } else { Ending::Gracefully }
+    /// Resolves when the sweep wants something: an end, or only that the socket is looked at.
+    async fn told(&self) -> Option<Ending> {
+        self.told.notified().await;
+        match self.ending.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Ending::Gracefully),
+            _ => Some(Ending::Now),
+        }
+    }
+
+    /// A request waits whose body nobody reads, so that hyper would not notice the client going away: makes the socket be looked at.
+    pub fn check_peer(&self) {
+        if self.held_uploads.load(Ordering::Relaxed) > 0 {
+            self.check_peer.store(true, Ordering::Relaxed);
+            self.told.notify_one();
+        }
+    }
+
+    /// Whether the socket has to be looked at; asked once.
+    pub fn takes_check(&self) -> bool {
+        self.check_peer.load(Ordering::Relaxed) && self.check_peer.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -126,6 +148,24 @@ impl ActiveRequest {
         state.active.fetch_add(1, Ordering::Relaxed);
         state.head_since.store(0, Ordering::Relaxed);
         Self(state)
+    }
+}
+
+/// A request waits whose body nobody reads, until dropped.
+#[derive(Debug)]
+pub struct HeldUpload(Arc<ConnState>);
+
+impl ActiveRequest {
+    /// The request begins to wait with its body unread.
+    pub fn hold_upload(&self) -> HeldUpload {
+        self.0.held_uploads.fetch_add(1, Ordering::Relaxed);
+        HeldUpload(self.0.clone())
+    }
+}
+
+impl Drop for HeldUpload {
+    fn drop(&mut self) {
+        self.0.held_uploads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -232,9 +272,10 @@ async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Sh
                 }
                 return;
             }
-            ending = state.told_to_end() => match ending {
-                Ending::Now => return,
-                Ending::Gracefully => connection.as_mut().finish(),
+            told = state.told() => match told {
+                None => {}
+                Some(Ending::Now) => return,
+                Some(Ending::Gracefully) => connection.as_mut().finish(),
             },
             () = shared.close_idle.cancelled(), if !draining => {
                 draining = true;

@@ -24,10 +24,6 @@ pub struct Body {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the common one, and boxing it would cost an allocation"
-)]
 enum Kind {
     Own(Option<Bytes>),
     Pod(PodBody),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use pilotlight_crds::names::HEADER_COLD_START;
 use tracing::warn;
@@ -63,9 +63,11 @@ pub async fn forward(
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, protocol.clone());
     }
+    let upload = (!incoming.is_end_stream()).then(|| arrival.active.hold_upload());
     let admitted = cell.admit(bytes, arrival.at).await?;
+    drop(upload);
     let queued = arrival.at.elapsed();
-    let config = cell.config();
+    let config = admitted.config.clone();
     let exchange = Arc::new(Exchange::new(config.idle_stream_timeout));
     let body = RequestBody::new(incoming, &exchange);
     let mut attempts = Attempts {
@@ -112,7 +114,7 @@ impl Attempts<'_> {
         let copy = replayable.then(|| parts.clone());
         let mut request = Request::from_parts(parts, body);
         let mut replays = 0;
-        let Admitted { mut slot, seq, cold } = admitted;
+        let Admitted { mut slot, seq, cold, config: _ } = admitted;
         self.cold = cold;
         loop {
             self.started = Instant::now();

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::harness::{FakePod, World, client, eventually, function, send};
 
@@ -111,6 +113,18 @@ async fn a_client_that_goes_away_leaves_the_queue_at_once() {
     impatient.abort();
     world.until_load((0, 0)).await;
     assert_eq!(world.activator.shared.pending.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_amid_its_upload_leaves_the_queue_too() {
+    let world = World::with_function(|_| {});
+    let mut stream = TcpStream::connect(world.activator.http).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: hello.shop\r\ncontent-length: 1000000\r\n\r\nthe first bytes";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    world.until_load((0, 1)).await;
+    stream.write_all(&[b'x'; 10_000]).await.unwrap();
+    drop(stream);
+    world.until_load((0, 0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! The activator on real sockets: loopback servers as pods, a `/scale` in memory, the index fed directly.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod cold;
 mod control;
 mod drain;

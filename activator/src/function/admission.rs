@@ -1,0 +1,235 @@
+//! How a request gets its slot: at once, or after waiting in the queue; and the guards that make sure that whatever was taken is
+//! given back exactly once, wherever a request's future is dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::FunctionCell;
+use super::queue::{QueueError, Seq};
+use super::state::{SlotRef, State};
+use super::trace::WakeTrace;
+use crate::endpoint::Upstream;
+use crate::error::Refusal;
+use crate::index::FunctionConfig;
+use crate::runtime::Shared;
+
+/// A request that waits for a slot. Its room in the process-wide bound is given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    answer: oneshot::Sender<Result<Granted, Refusal>>,
+    cold: bool,
+    _room: Room,
+}
+
+#[derive(Debug)]
+struct Granted {
+    slot: Slot,
+    trace: Option<WakeTrace>,
+}
+
+impl Waiter {
+    /// Tells it that there is no slot, and why.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        let _ = self.answer.send(Err(refusal));
+    }
+}
+
+struct Room {
+    shared: Arc<Shared>,
+    bytes: u64,
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Room({})", self.bytes)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.pending.give_back(self.bytes);
+    }
+}
+
+/// The in-flight guard: a reserved place at an endpoint, given back when dropped.
+pub struct Slot {
+    cell: Arc<FunctionCell>,
+    slot: SlotRef,
+    armed: bool,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slot({:?} at {})", self.cell.key, self.slot.upstream.address)
+    }
+}
+
+impl Slot {
+    /// The endpoint's connections.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.slot.upstream
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.armed {
+            let now = Instant::now();
+            self.cell.lock().release(now, self.slot.index, self.slot.id);
+            self.cell.hand_out(now);
+        }
+    }
+}
+
+/// A request that has its slot.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The in-flight guard.
+    pub slot: Slot,
+    /// Its number, to keep its place if it has to go back.
+    pub seq: Seq,
+    /// Where no pod was ready when it came: the wake that it waited for.
+    pub cold: Option<WakeTrace>,
+    /// The Function's settings at this moment.
+    pub config: Arc<FunctionConfig>,
+}
+
+/// Leaves the queue when the client goes away.
+struct Ticket<'a> {
+    cell: &'a Arc<FunctionCell>,
+    seq: Seq,
+    waits: bool,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            let left = self.cell.lock().leave(Instant::now(), self.seq);
+            drop(left);
+        }
+    }
+}
+
+enum Entry {
+    Slot(SlotRef, Arc<FunctionConfig>),
+    Wait(oneshot::Receiver<Result<Granted, Refusal>>),
+}
+
+impl FunctionCell {
+    /// Admits a request: a slot at once, or after waiting for one.
+    ///
+    /// # Errors
+    /// Why it cannot wait, or why it waited in vain.
+    pub async fn admit(self: &Arc<Self>, bytes: u64, arrived: Instant) -> Result<Admitted, Refusal> {
+        let (seq, entry) = {
+            let mut state = self.lock();
+            let seq = state.arrive(arrived);
+            (seq, self.enter(&mut state, arrived, seq, bytes)?)
+        };
+        self.settle(seq, entry, arrived).await
+    }
+
+    /// Gives a slot back whose pod refused the connection, and admits the request again, in its old place.
+    ///
+    /// # Errors
+    /// As [`FunctionCell::admit`].
+    pub async fn readmit(
+        self: &Arc<Self>,
+        mut slot: Slot,
+        seq: Seq,
+        bytes: u64,
+        arrived: Instant,
+    ) -> Result<Admitted, Refusal> {
+        let now = Instant::now();
+        slot.armed = false;
+        let (targets, entry) = {
+            let mut state = self.lock();
+            let targets = state.give_up(now, slot.slot.index, slot.slot.id);
+            (targets, self.enter(&mut state, now, seq, bytes))
+        };
+        self.probe(targets);
+        self.hand_out(now);
+        self.settle(seq, entry?, arrived).await
+    }
+
+    fn enter(&self, state: &mut State<Waiter>, now: Instant, seq: Seq, bytes: u64) -> Result<Entry, Refusal> {
+        if let Some(slot) = state.take_slot(now, seq) {
+            return Ok(Entry::Slot(slot, state.config().clone()));
+        }
+        if let Some(cause) = state.hopeless(now) {
+            return Err(Refusal::CannotStart { reason: cause.reason, message: cause.message });
+        }
+        if !self.shared.pending.take(bytes, &self.shared.limits) {
+            return Err(Refusal::ActivatorFull);
+        }
+        let room = Room { shared: self.shared.clone(), bytes };
+        let (answer, receiver) = oneshot::channel();
+        let waiter = Waiter { answer, cold: state.usable() == 0, _room: room };
+        state.wait(now, seq, waiter, bytes).map_err(|error| match error {
+            QueueError::Count(waiting) => Refusal::QueueFull { waiting },
+            QueueError::Bytes(bytes) => Refusal::QueueBytesFull { bytes },
+        })?;
+        Ok(Entry::Wait(receiver))
+    }
+
+    async fn settle(self: &Arc<Self>, seq: Seq, entry: Entry, arrived: Instant) -> Result<Admitted, Refusal> {
+        let receiver = match entry {
+            Entry::Slot(slot, config) => {
+                let slot = self.guard(slot);
+                return Ok(Admitted { slot, seq, cold: None, config });
+            }
+            Entry::Wait(receiver) => receiver,
+        };
+        let mut ticket = Ticket { cell: self, seq, waits: true };
+        self.ensure_wake();
+        self.poke();
+        let allowed = self.config().cold_start_timeout;
+        let left = allowed.saturating_sub(arrived.elapsed());
+        let answer = tokio::time::timeout(left, receiver).await;
+        let granted = match answer {
+            Ok(Ok(granted)) => granted,
+            Ok(Err(_)) => Err(Refusal::FunctionDeleted),
+            Err(_) => return Err(self.waited_too_long(allowed)),
+        };
+        ticket.waits = false;
+        let granted = granted?;
+        Ok(Admitted { slot: granted.slot, seq, cold: granted.trace, config: self.config() })
+    }
+
+    fn waited_too_long(&self, allowed: Duration) -> Refusal {
+        let state = self.lock();
+        let seconds = allowed.as_secs();
+        if state.usable() > 0 {
+            return Refusal::NoFreeSlot { seconds };
+        }
+        let (reason, message) = state.best_cause();
+        Refusal::ColdStartTimeout { reason, message, seconds }
+    }
+
+    fn guard(self: &Arc<Self>, slot: SlotRef) -> Slot {
+        Slot { cell: self.clone(), slot, armed: true }
+    }
+
+    /// Gives free slots to those who wait. A client that went away in this very moment passes its slot on.
+    pub(super) fn hand_out(self: &Arc<Self>, now: Instant) {
+        loop {
+            let (waiter, slot, trace) = {
+                let mut state = self.lock();
+                let Some((waiter, slot)) = state.grant(now) else { return };
+                (waiter, slot, state.trace())
+            };
+            let trace = trace.filter(|_| waiter.cold);
+            let granted = Granted { slot: self.guard(slot), trace };
+            if let Err(Ok(unclaimed)) = waiter.answer.send(Ok(granted)) {
+                self.take_back(unclaimed.slot, now);
+            }
+        }
+    }
+
+    fn take_back(&self, mut slot: Slot, now: Instant) {
+        slot.armed = false;
+        self.lock().release(now, slot.slot.index, slot.slot.id);
+    }
+}
