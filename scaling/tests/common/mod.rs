@@ -49,7 +49,12 @@ impl Simulation {
     }
 
     pub(crate) fn ready(&self) -> u32 {
-        let ready = self.pods.iter().filter(|at| **at <= self.second).count();
+        self.ready_at(self.second)
+    }
+
+    /// Pods that are ready at a second, if nothing changes until then.
+    pub(crate) fn ready_at(&self, second: u64) -> u32 {
+        let ready = self.pods.iter().filter(|at| **at <= second).count();
         u32::try_from(ready).expect("few pods")
     }
 
