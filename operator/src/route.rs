@@ -4,6 +4,7 @@
 //! that leads somewhere is not emptied before [`FAIL_OPEN_AFTER`] is over; a Function with a hard concurrency limit has one
 //! activator at a time, because each activator counts for itself.
 
+use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -48,11 +49,9 @@ impl Only<'_> {
         current.or_else(|| ready.iter().max_by_key(|activator| self.weight(activator))).cloned()
     }
 
-    /// Rendezvous hashing: an activator that comes or goes moves no Function between the others. FNV-1a.
-    fn weight(&self, activator: &Address) -> u64 {
-        format!("{}@{}/{}", activator.ip, self.namespace, self.name)
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    /// Rendezvous hashing: an activator that comes or goes moves no Function between the others.
+    fn weight(&self, activator: &Address) -> [u8; 32] {
+        Sha256::digest(format!("{}@{}/{}", activator.ip, self.namespace, self.name)).into()
     }
 }
 
