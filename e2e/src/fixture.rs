@@ -13,10 +13,14 @@ use serde_json::{Value, json};
 
 use crate::wait::until;
 
-/// The image of an example, of the registry that the cluster has it from: `PILOTLIGHT_E2E_REGISTRY`, or `pilotlight.dev`.
+/// Registry and path that the cluster has the project's images from: `PILOTLIGHT_E2E_REGISTRY`, or `pilotlight.dev`.
+pub fn registry() -> String {
+    std::env::var("PILOTLIGHT_E2E_REGISTRY").unwrap_or_else(|_| "pilotlight.dev".to_owned())
+}
+
+/// The image of an example.
 pub fn image(example: &str) -> String {
-    let registry = std::env::var("PILOTLIGHT_E2E_REGISTRY");
-    format!("{}/example-{example}:dev", registry.as_deref().unwrap_or("pilotlight.dev"))
+    format!("{}/example-{example}:dev", registry())
 }
 
 /// Image of the example that most tests use, where the registry is not another.
