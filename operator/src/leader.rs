@@ -118,7 +118,9 @@ impl Election {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(RETRY_PERIOD).await;
-            match self.attempt().await {
+            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            let outcome = tokio::time::timeout(left, self.attempt()).await;
+            match outcome.unwrap_or_else(|_| Err("the API server does not answer".to_owned())) {
                 Ok(Outcome::Held) => renewed = Instant::now(),
                 Ok(Outcome::HeldBy(holder)) => return format!("{holder} holds the Lease"),
                 Err(error) if renewed.elapsed() + RETRY_PERIOD >= RENEW_DEADLINE => {
@@ -188,13 +190,8 @@ impl Election {
             }
             Step::Create | Step::Take | Step::Renew => {
                 let ours = written(lease.as_ref(), &self.name, &self.identity, LEASE_DURATION, jiff::Timestamp::now());
-                match self.put(&ours).await {
-                    Ok(_) => Ok(Outcome::Held),
-                    Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
-                        Ok(Outcome::HeldBy("another candidate".to_owned()))
-                    }
-                    Err(error) => Err(error),
-                }
+                // A conflict may be with a late write of our own: the next look tells who holds it.
+                self.put(&ours).await.map(|_| Outcome::Held)
             }
         }
     }
