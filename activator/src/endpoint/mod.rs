@@ -83,6 +83,8 @@ pub struct ProbeTarget {
     pub index: usize,
     /// Which endpoint.
     pub id: u64,
+    /// It had answered before and then refused a request: not to be asked again at once.
+    pub ejected: bool,
     /// Where.
     pub upstream: Arc<Upstream>,
     /// What must pass.

@@ -22,6 +22,9 @@ const ATTEMPTS_UNTIL_TROUBLE: u32 = 15;
 pub async fn run(cell: Weak<FunctionCell>, target: ProbeTarget) {
     let mut schedule = Schedule::default();
     let mut attempts = 0u32;
+    if target.ejected {
+        tokio::time::sleep(schedule.next_pause()).await;
+    }
     loop {
         let Some(alive) = cell.upgrade() else { return };
         if !alive.keep_probing(target.index, target.id) {

@@ -52,6 +52,7 @@ pub struct Endpoint {
     pub lease: Option<u32>,
     blocked: bool,
     probing: bool,
+    ejected: bool,
     was_ready: bool,
 }
 
@@ -67,6 +68,7 @@ impl Endpoint {
             lease: None,
             blocked: false,
             probing: false,
+            ejected: false,
             was_ready: pod.ready,
         }
     }
@@ -163,6 +165,7 @@ impl Endpoints {
             targets.push(ProbeTarget {
                 index,
                 id: endpoint.id,
+                ejected: endpoint.ejected,
                 upstream: endpoint.upstream.clone(),
                 checks: pod.checks.clone(),
             });
@@ -246,6 +249,7 @@ impl Endpoints {
             && endpoint.phase == Phase::Ready
         {
             endpoint.phase = Phase::Starting;
+            endpoint.ejected = true;
             endpoint.upstream.close_idle();
         }
     }

@@ -28,7 +28,7 @@ pub use admission::{Admitted, Slot};
 
 use admission::Waiter;
 use samples::Bucket;
-use state::State;
+use state::{PROBE_TROUBLE, State};
 
 /// One Function at run time.
 pub struct FunctionCell {
@@ -149,7 +149,7 @@ impl FunctionCell {
 
     /// Remembers why a probe failed.
     pub fn note_probe_trouble(&self, trouble: String) {
-        self.lock().trouble = Some(("PodNotAnswering".to_owned(), trouble));
+        self.lock().trouble = Some((PROBE_TROUBLE.to_owned(), trouble));
     }
 
     /// `/scale` says one replica or more.

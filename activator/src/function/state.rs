@@ -20,6 +20,8 @@ use super::trace::WakeTrace;
 
 /// For how long a wake is tried before callers are told what the Function's condition reports: it may be about pods of the past.
 const REPORTED_GRACE: Duration = Duration::from_secs(3);
+/// Reason of trouble that a probe found.
+pub const PROBE_TROUBLE: &str = "PodNotAnswering";
 /// At most one poke of a Function in so long.
 const POKE_EVERY: Duration = Duration::from_millis(100);
 
@@ -239,6 +241,8 @@ impl<W> State<W> {
 
     /// `/scale` says one replica or more.
     pub fn note_patched(&mut self, now: Instant) {
+        // Trouble with the API server is over; trouble with the pod may not be.
+        self.trouble.take_if(|(reason, _)| reason != PROBE_TROUBLE);
         if let Some(trace) = &mut self.trace {
             trace.patched.get_or_insert(now);
         }

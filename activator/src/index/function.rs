@@ -110,6 +110,11 @@ fn failing(function: &Function) -> Option<(String, String)> {
     if status.observed_generation < function.metadata.generation {
         return None;
     }
+    // The condition speaks of the newest revision; the one that gets the traffic may be an older one that is well.
+    let active = status.route.as_ref().and_then(|route| route.revision.as_ref());
+    if status.latest_created_revision.is_some() && status.latest_created_revision.as_ref() != active {
+        return None;
+    }
     status
         .conditions
         .iter()

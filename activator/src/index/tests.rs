@@ -172,6 +172,10 @@ fn the_condition_counts_only_for_the_present_generation_and_without_better_knowl
         })
     };
     let mut index = Index::default();
+    let mut older_is_active = failing(2);
+    older_is_active.status.as_mut().unwrap().latest_created_revision = Some("hello-3".into());
+    index.apply_function(&older_is_active);
+    assert_eq!(index.cause(&key()), None, "it speaks of a newer revision than the one that gets the traffic");
     index.apply_function(&failing(1));
     assert_eq!(index.cause(&key()), None, "it speaks of an older spec");
     index.apply_function(&failing(2));
