@@ -19,6 +19,10 @@ pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// Where a Function's Service is; nothing where an activator is reached by a port forward.
+#[derive(Clone, Debug)]
+pub struct Address(Option<String>);
+
 /// A way to the cluster's insides.
 #[derive(Clone)]
 pub struct Reach {
@@ -48,13 +52,32 @@ impl Reach {
     /// # Errors
     /// When the Service or an activator is missing, or the connection is refused.
     pub async fn function(&self, namespace: &str, name: &str) -> Result<Box<dyn Stream>> {
+        self.open(&self.address(namespace, name).await?).await
+    }
+
+    /// Where the Function's Service is, for clients that connect more than once.
+    ///
+    /// # Errors
+    /// When the Service is missing.
+    pub async fn address(&self, namespace: &str, name: &str) -> Result<Address> {
         if !self.network {
-            return self.activator().await;
+            return Ok(Address(None));
         }
         let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
         let service = services.get(name).await?;
-        let address = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no ClusterIP")?;
-        Ok(Box::new(connect(&format!("{address}:80")).await?))
+        let ip = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no ClusterIP")?;
+        Ok(Address(Some(format!("{ip}:80"))))
+    }
+
+    /// A connection to a Function's Service.
+    ///
+    /// # Errors
+    /// When no activator runs, or the connection is refused.
+    pub async fn open(&self, address: &Address) -> Result<Box<dyn Stream>> {
+        match &address.0 {
+            Some(address) => Ok(Box::new(connect(address).await?)),
+            None => self.activator().await,
+        }
     }
 
     /// A connection to the port on an activator that serves every host.
@@ -70,16 +93,35 @@ impl Reach {
     /// # Errors
     /// When there is none, or the connection is refused.
     pub async fn pod_port(&self, namespace: &str, selector: &str, port: u16) -> Result<Box<dyn Stream>> {
+        let running = self.ready_pods(namespace, selector).await?;
+        let Some(pod) = running.first() else { bail!("no pod of {selector} in {namespace} is ready") };
+        self.pod(pod, port).await
+    }
+
+    /// The ready pods that `selector` selects.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn ready_pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let all = pods.list(&ListParams::default().labels(selector)).await?;
-        let running = all.items.into_iter().find(is_ready);
-        let Some(pod) = running else { bail!("no pod of {selector} in {namespace} is ready") };
+        Ok(all.items.into_iter().filter(is_ready).collect())
+    }
+
+    /// A connection to `port` of a pod.
+    ///
+    /// # Errors
+    /// When the connection is refused.
+    pub async fn pod(&self, pod: &Pod, port: u16) -> Result<Box<dyn Stream>> {
         if self.network {
-            let ip = pod.status.and_then(|status| status.pod_ip).context("the pod has no address")?;
+            let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+            let ip = ip.context("the pod has no address")?;
             return Ok(Box::new(connect(&format!("{ip}:{port}")).await?));
         }
-        let name = pod.metadata.name.context("the pod has no name")?;
-        let mut forward = pods.portforward(&name, &[port]).await?;
+        let name = pod.metadata.name.as_deref().context("the pod has no name")?;
+        let namespace = pod.metadata.namespace.as_deref().context("the pod has no namespace")?;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let mut forward = pods.portforward(name, &[port]).await?;
         Ok(Box::new(forward.take_stream(port).context("the port forward has no stream")?))
     }
 }

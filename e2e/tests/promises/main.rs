@@ -7,6 +7,7 @@ mod examples;
 mod faults;
 mod healing;
 mod kubectl;
+mod metrics;
 mod names;
 mod ownership;
 mod protocols;
