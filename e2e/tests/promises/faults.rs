@@ -7,10 +7,10 @@ use anyhow::{Result, ensure};
 use futures::join;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::PostParams;
-use pilotlight_crds::condition::{READY, ROUTE_READY, WORKLOAD_READY};
+use pilotlight_crds::condition::{READY, RECONCILING, ROUTE_READY, STALLED, WORKLOAD_READY};
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::http::Answer;
-use pilotlight_e2e::stage::{Stage, condition_by};
+use pilotlight_e2e::stage::{Stage, condition, condition_by};
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
@@ -31,6 +31,8 @@ struct Mistake {
     spec: Value,
     /// The CamelCase reason that everyone must be told.
     reason: &'static str,
+    /// Whether only a change from outside can help, so that tools that wait should stop waiting (kstatus: `Stalled`).
+    stalled: bool,
     /// Words of the cause itself that everyone must be told.
     cause: &'static str,
     /// Merge patch of the spec that corrects it.
@@ -46,18 +48,21 @@ async fn is_diagnosed_and_healed(stage: Stage, mistake: Mistake) -> Result<()> {
     let applied = Instant::now();
     stage.functions.create(name, spec).await?;
 
-    let (early, condition) = join!(
+    let (early, told) = join!(
         early_caller(&stage, name),
         condition_by(&stage, name, (WORKLOAD_READY, "False"), (applied, DIAGNOSIS), |c| {
             c.reason == mistake.reason && c.message.contains(mistake.cause)
         },)
     );
-    condition?;
+    told?;
     refused_in_time(&early?)?;
 
     let ready = stage.functions.condition(name, READY, "False").await?;
-    let ready = pilotlight_e2e::stage::condition(&ready, READY).map(|c| c.reason.as_str());
+    let ready = condition(&ready, READY).map(|c| c.reason.as_str());
     assert_eq!(ready, Some(mistake.reason), "Ready must tell the same as WorkloadReady");
+    if mistake.stalled {
+        stage.functions.condition(name, STALLED, "True").await?;
+    }
     warned(&stage, &mistake).await?;
 
     let late = stage.get(name, "/").await?;
@@ -74,6 +79,11 @@ async fn is_diagnosed_and_healed(stage: Stage, mistake: Mistake) -> Result<()> {
     stage.answers(name).await?;
     stage.functions.condition(name, WORKLOAD_READY, "True").await?;
     stage.ready(name).await?;
+    let settled = || stage.functions.get(name);
+    until("the Function to be settled, as kstatus means it", PATIENCE, settled, |function| {
+        [STALLED, RECONCILING].iter().all(|kind| condition(function, kind).is_none())
+    })
+    .await?;
     stage.strike().await
 }
 
@@ -117,6 +127,7 @@ async fn an_image_that_cannot_be_pulled() -> Result<()> {
         // Nobody listens there, on any cluster: refused at once.
         spec: json!({"image": "127.0.0.1:9/no/such/image:v1"}),
         reason: "ImagePullFailed",
+        stalled: false, // a registry may come back
         cause: "127.0.0.1:9/no/such/image:v1",
         correction: json!({"image": image("hello-go")}),
     };
@@ -130,6 +141,7 @@ async fn an_image_that_the_node_must_have_and_has_not() -> Result<()> {
         name: "never",
         spec: json!({"image": "pilotlight.dev/no-such-image:v1", "imagePullPolicy": "Never"}),
         reason: "ImagePullFailed",
+        stalled: true,
         cause: "pilotlight.dev/no-such-image:v1",
         correction: json!({"image": image("hello-go")}),
     };
@@ -146,6 +158,7 @@ async fn a_crash_at_start() -> Result<()> {
             "env": [{"name": "START_DURATION", "value": "soon"}],
         }),
         reason: "ContainerCrashed",
+        stalled: true,
         // What the container itself wrote to its standard error.
         cause: "START_DURATION must be a duration such as 5s or 1m30s",
         correction: json!({"env": [{"name": "START_DURATION", "value": "10ms"}]}),
@@ -160,6 +173,7 @@ async fn a_readiness_probe_that_fails() -> Result<()> {
         name: "probe",
         spec: json!({"readinessProbe": {"httpGet": {"path": "/ready", "port": 9}}}),
         reason: "ProbeFailing",
+        stalled: false,
         cause: "Readiness probe failed",
         correction: json!({"readinessProbe": null}),
     };
@@ -181,6 +195,7 @@ async fn a_quota_that_leaves_no_room() -> Result<()> {
         name: "quota",
         spec: asks("128Mi"),
         reason: "QuotaExceeded",
+        stalled: false,
         cause: "exceeded quota: memory",
         correction: asks("16Mi"),
     };
@@ -194,6 +209,7 @@ async fn no_node_that_fits() -> Result<()> {
         name: "nowhere",
         spec: json!({"nodeSelector": {"pilotlight.dev/no-such-label": "true"}}),
         reason: "Unschedulable",
+        stalled: false,
         cause: "spec.nodeSelector",
         correction: json!({"nodeSelector": null}),
     };
@@ -207,6 +223,7 @@ async fn a_secret_that_does_not_exist() -> Result<()> {
         name: "secret",
         spec: json!({"envFrom": [{"secretRef": {"name": "no-such-secret"}}]}),
         reason: "ContainerConfigInvalid",
+        stalled: true,
         cause: "no-such-secret",
         correction: json!({"envFrom": null}),
     };
@@ -220,6 +237,7 @@ async fn a_command_that_does_not_exist() -> Result<()> {
         name: "command",
         spec: json!({"command": ["/no-such-command"]}),
         reason: "StartFailed",
+        stalled: true,
         cause: "/no-such-command",
         correction: json!({"command": null}),
     };

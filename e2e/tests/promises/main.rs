@@ -15,4 +15,5 @@ mod revisions;
 mod scaling;
 mod schema;
 mod security;
+mod timeouts;
 mod wake;
