@@ -29,7 +29,8 @@ pub async fn install(values: &[&str]) -> Result<()> {
     let chart = chart.to_str().context("the chart's path is not UTF-8")?;
     let mut arguments = vec!["upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM_NAMESPACE];
     arguments.extend(["--create-namespace", "--wait", "--timeout", "3m"]);
-    arguments.extend(["--set", "operator.image.tag=dev", "--set", "activator.image.tag=dev"]);
+    let images = format!("image.registry={},image.tag=dev", crate::fixture::registry());
+    arguments.extend(["--set", &images, "--set", "domain=functions.test"]);
     for value in values {
         arguments.extend(["--set", value]);
     }

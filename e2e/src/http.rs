@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::reach::{Reach, Stream};
+use crate::reach::{Address, Reach, Stream};
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -42,9 +42,18 @@ impl Answer {
 /// # Errors
 /// When there is no answer.
 pub async fn get(reach: &Reach, namespace: &str, name: &str, path: &str) -> Result<Answer> {
+    let address = reach.address(namespace, name).await?;
+    get_at(reach, &address, &format!("{name}.{namespace}.svc"), path).await
+}
+
+/// `GET path` at an address, with this `Host`.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn get_at(reach: &Reach, address: &Address, host: &str, path: &str) -> Result<Answer> {
     let start = Instant::now();
-    let stream = reach.function(namespace, name).await?;
-    let request = Request::get(path).header("host", format!("{name}.{namespace}.svc")).body(Full::default())?;
+    let stream = reach.open(address).await?;
+    let request = Request::get(path).header("host", host).body(Full::default())?;
     exchange(stream, request, start).await
 }
 

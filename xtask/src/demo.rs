@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: a newcomer's first look. A real cluster, the chart installed, a Function's first request from zero.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use crate::shell::{Steps, cargo, output, repository, run};
@@ -43,15 +43,10 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
 
 /// Installs the chart with the images of this tree, and waits until it is ready.
 pub(crate) fn install(stage: &Stage) -> Result<()> {
-    let (operator, activator) = (stage.image("operator"), stage.image("activator"));
     let mut helm = stage.command("helm");
     helm.args(["upgrade", "--install", "pilotlight", "charts/pilotlight", "--namespace", "pilotlight-system"]);
-    helm.args(["--create-namespace", "--wait", "--timeout", "3m"]);
-    for (component, image) in [("operator", &operator), ("activator", &activator)] {
-        let Some((repository, tag)) = image.rsplit_once(':') else { bail!("{image} has no tag") };
-        helm.args(["--set", &format!("{component}.image.repository={repository},{component}.image.tag={tag}")]);
-    }
-    helm.args(["--set", &format!("domain={DOMAIN}")]);
+    helm.args(["--create-namespace", "--wait", "--timeout", "3m", "--set"]);
+    helm.arg(format!("image.registry={},image.tag=dev,domain={DOMAIN}", stage.registry()));
     output(&mut helm).map(|_| ())
 }
 

@@ -113,6 +113,11 @@ impl Stage {
         matches!(self.place, Place::Embedded { .. })
     }
 
+    /// Registry and path of the project's images on this cluster.
+    pub(crate) fn registry(&self) -> &str {
+        &self.registry
+    }
+
     /// Reference of one of the project's images on this cluster.
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}:dev", self.registry)

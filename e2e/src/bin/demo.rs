@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use pilotlight_e2e::fixture::{Functions, PATIENCE};
+use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::http::{self, Answer};
-use pilotlight_e2e::namespace::TestNamespace;
-use pilotlight_e2e::reach::Reach;
+use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::timeline::{Observer, Phase, draw};
 use pilotlight_e2e::tools;
 
@@ -27,15 +26,14 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let reach = Reach::connect().await?;
-    let namespace = TestNamespace::create(&reach.client, "demo").await?;
-    let told = story(&arguments, &reach, &namespace.name).await;
-    namespace.delete().await?;
+    let stage = Stage::set("demo").await?;
+    let told = story(&arguments, &stage).await;
+    stage.strike().await?;
     told
 }
 
-async fn story(arguments: &Arguments, reach: &Reach, namespace: &str) -> Result<()> {
-    let functions = Functions::new(&reach.client, namespace);
+async fn story(arguments: &Arguments, stage: &Stage) -> Result<()> {
+    let (functions, namespace) = (&stage.functions, stage.namespace.as_str());
     say("1. One YAML: the Function `hello`");
     let document = format!(
         "apiVersion: pilotlight.dev/v1alpha1\nkind: Function\nmetadata:\n  name: hello\n  namespace: {namespace}\nspec:\n  \
@@ -46,18 +44,18 @@ async fn story(arguments: &Arguments, reach: &Reach, namespace: &str) -> Result<
     print!("{}", tools::kubectl_with(&["apply", "-f", "-"], document.as_bytes()).await?.success()?);
 
     say("2. It proves once that it starts, then goes to zero");
-    functions.ready("hello").await?;
+    stage.ready("hello").await?;
     functions.at_zero("hello").await?;
     show(namespace).await?;
 
     say("3. The first request, from zero pods");
-    let (answer, moments) = first_request(reach, &functions, namespace).await?;
+    let (answer, moments) = first_request(stage).await?;
     println!("  {} {:?}\n", answer.status, answer.text().trim());
     println!("{}", draw(&moments));
     show(namespace).await?;
 
     say("4. Warm requests");
-    let warm = warm_requests(reach, namespace).await?;
+    let warm = warm_requests(stage).await?;
     println!("  100 requests, each with a connection of its own: median {:.2} ms", warm.as_secs_f64() * 1e3);
 
     say("5. Idle again: back to zero");
@@ -66,15 +64,14 @@ async fn story(arguments: &Arguments, reach: &Reach, namespace: &str) -> Result<
 }
 
 /// Sends the request that wakes the Function; returns the answer and when each phase was reached.
-async fn first_request(
-    reach: &Reach,
-    functions: &Functions,
-    namespace: &str,
-) -> Result<(Answer, Vec<(String, Duration)>)> {
-    let mut observer = Observer::start(&reach.client, namespace, "hello");
-    ensure!(functions.pods("hello").await?.is_empty(), "the Function has pods before its first request");
+async fn first_request(stage: &Stage) -> Result<(Answer, Vec<(String, Duration)>)> {
+    let reach = &stage.reach;
+    let address = reach.address(&stage.namespace, "hello").await?;
+    let host = format!("hello.{}.svc", stage.namespace);
+    let mut observer = Observer::start(&reach.client, &stage.namespace, "hello");
+    ensure!(stage.functions.pods("hello").await?.is_empty(), "the Function has pods before its first request");
     let start = Instant::now();
-    let answer = http::get(reach, namespace, "hello", "/").await?;
+    let answer = http::get_at(reach, &address, &host, "/").await?;
     ensure!(answer.status.is_success(), "the first request was answered {}: {}", answer.status, answer.text());
     ensure!(answer.header("pilotlight-cold-start") == "true", "the first request was not a cold start");
     let seen = observer.since(start, PATIENCE).await;
@@ -96,10 +93,12 @@ fn server_timing(header: &str, name: &str) -> Option<Duration> {
 }
 
 /// The median over 100 requests to the running Function.
-async fn warm_requests(reach: &Reach, namespace: &str) -> Result<Duration> {
+async fn warm_requests(stage: &Stage) -> Result<Duration> {
+    let address = stage.reach.address(&stage.namespace, "hello").await?;
+    let host = format!("hello.{}.svc", stage.namespace);
     let mut took = Vec::with_capacity(100);
     for _ in 0..100 {
-        let answer = http::get(reach, namespace, "hello", "/").await?;
+        let answer = http::get_at(&stage.reach, &address, &host, "/").await?;
         ensure!(answer.status.is_success(), "a warm request was answered {}: {}", answer.status, answer.text());
         took.push(answer.took);
     }

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
-use pilotlight_e2e::fixture::{Functions, PATIENCE};
+use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::http;
 use pilotlight_e2e::kill::kill_containers;
-use pilotlight_e2e::namespace::TestNamespace;
 use pilotlight_e2e::reach::{ACTIVATORS, OPERATORS, Reach, SYSTEM_NAMESPACE, is_ready};
+use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use serde_json::json;
 
@@ -21,68 +21,65 @@ const ROUNDS: usize = 5;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_killed_operator_fails_no_request() -> Result<()> {
-    let reach = Reach::connect().await?;
-    let namespace = TestNamespace::create(&reach.client, "kill-operator").await?;
-    let functions = prepare(&reach, &namespace.name).await?;
+    let stage = prepare("kill-operator").await?;
+    let (reach, functions) = (&stage.reach, &stage.functions);
     for round in 0..ROUNDS {
         functions.at_zero("hello").await?;
-        let held = tokio::spawn(get(reach.clone(), namespace.name.clone()));
-        let killed = kill_all(&reach, OPERATORS).await?;
+        let held = tokio::spawn(get(reach.clone(), stage.namespace.clone()));
+        let killed = kill_all(reach, OPERATORS).await?;
         let answer = held.await??;
         ensure!(answer.status.is_success(), "round {round}: {} {}", answer.status, answer.text());
-        back(&reach, OPERATORS, killed).await?;
+        back(reach, OPERATORS, killed).await?;
     }
-    namespace.delete().await
+    stage.strike().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_killed_activator_fails_at_most_what_it_held() -> Result<()> {
-    let reach = Reach::connect().await?;
-    let namespace = TestNamespace::create(&reach.client, "kill-activator").await?;
-    let functions = prepare(&reach, &namespace.name).await?;
+    let stage = prepare("kill-activator").await?;
+    let (reach, functions) = (&stage.reach, &stage.functions);
     let mut survived = 0;
     for round in 0..ROUNDS {
         functions.at_zero("hello").await?;
-        let held = tokio::spawn(get(reach.clone(), namespace.name.clone()));
+        let held = tokio::spawn(get(reach.clone(), stage.namespace.clone()));
         until("the wake", PATIENCE, || functions.replicas("hello"), |replicas| *replicas > 0).await?;
-        let killed = kill_all(&reach, ACTIVATORS).await?;
+        let killed = kill_all(reach, ACTIVATORS).await?;
         survived += usize::from(held.await?.is_ok_and(|answer| answer.status.is_success()));
-        back(&reach, ACTIVATORS, killed).await?;
+        back(reach, ACTIVATORS, killed).await?;
         // The first request after the components are back, and all that follow, must be answered.
         for later in 0..20 {
-            let answer = http::get(&reach, &namespace.name, "hello", "/").await?;
+            let answer = http::get(reach, &stage.namespace, "hello", "/").await?;
             ensure!(answer.status.is_success(), "round {round}, later request {later}: {}", answer.text());
         }
     }
     println!("{survived} of {ROUNDS} held requests outlived the kill of every activator");
-    namespace.delete().await
+    stage.strike().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn the_other_operator_takes_over_when_the_leader_is_killed() -> Result<()> {
-    let reach = Reach::connect().await?;
-    let namespace = TestNamespace::create(&reach.client, "failover").await?;
-    let functions = prepare(&reach, &namespace.name).await?;
-    let killed = kill_all(&reach, OPERATORS).await?;
+    let stage = prepare("failover").await?;
+    let (reach, functions) = (&stage.reach, &stage.functions);
+    let killed = kill_all(reach, OPERATORS).await?;
     functions.create("born-meanwhile", json!({"scaling": {"idleSeconds": 2}})).await?;
-    functions.ready("born-meanwhile").await?;
-    let answer = http::get(&reach, &namespace.name, "born-meanwhile", "/").await?;
+    stage.ready("born-meanwhile").await?;
+    let answer = http::get(reach, &stage.namespace, "born-meanwhile", "/").await?;
     ensure!(answer.status.is_success(), "{}", answer.text());
-    back(&reach, OPERATORS, killed).await?;
-    namespace.delete().await
+    back(reach, OPERATORS, killed).await?;
+    stage.strike().await
 }
 
-async fn prepare(reach: &Reach, namespace: &str) -> Result<Functions> {
-    let functions = Functions::new(&reach.client, namespace);
-    functions.create("hello", json!({"scaling": {"idleSeconds": 2}})).await?;
-    functions.ready("hello").await?;
-    Ok(functions)
+async fn prepare(prefix: &str) -> Result<Stage> {
+    let stage = Stage::set(prefix).await?;
+    stage.functions.create("hello", json!({"scaling": {"idleSeconds": 2}})).await?;
+    stage.ready("hello").await?;
+    Ok(stage)
 }
 
 async fn get(reach: Reach, namespace: String) -> Result<http::Answer> {
-    http::get(&reach, &namespace, "hello", "/").await
+    http::get(reach, &namespace, "hello", "/").await
 }
 
 /// Kills every pod's containers; returns the sum of their restart counts before.

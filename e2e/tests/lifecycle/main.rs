@@ -10,9 +10,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::ListParams;
 use pilotlight_crds::names::LABEL_FUNCTION;
-use pilotlight_e2e::fixture::{Functions, PATIENCE};
-use pilotlight_e2e::namespace::TestNamespace;
-use pilotlight_e2e::reach::Reach;
+use pilotlight_e2e::fixture::PATIENCE;
+use pilotlight_e2e::reach::{Reach, SYSTEM_NAMESPACE};
+use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use pilotlight_e2e::{chart, http, tools};
 use serde_json::json;
@@ -21,69 +21,37 @@ use tokio::task::JoinHandle;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()> {
-    let reach = Reach::connect().await?;
-    let namespace = TestNamespace::create(&reach.client, "lifecycle").await?;
-    let functions = Functions::new(&reach.client, &namespace.name);
+    let stage = Stage::set("lifecycle").await?;
+    let (reach, functions) = (&stage.reach, &stage.functions);
     for name in ["warm", "cold"] {
-        functions
-            .create(name, json!({"scaling": {"idleSeconds": 3}}))
-            .await?;
-        functions.ready(name).await?;
+        functions.create(name, json!({"scaling": {"idleSeconds": 3}})).await?;
+        stage.ready(name).await?;
     }
 
     println!("helm test wakes a Function");
-    tools::helm(&[
-        "test",
-        chart::RELEASE,
-        "--namespace",
-        pilotlight_e2e::reach::SYSTEM_NAMESPACE,
-        "--timeout",
-        "3m",
-    ])
-    .await?
-    .success()?;
+    tools::helm(&["test", chart::RELEASE, "--namespace", SYSTEM_NAMESPACE, "--timeout", "3m"]).await?.success()?;
 
     println!("upgrade: every component is rolled under load");
-    let load = Load::start(&reach, &namespace.name, "warm");
-    chart::install(&[
-        "operator.podAnnotations.rolled=once",
-        "activator.podAnnotations.rolled=once",
-    ])
-    .await?;
+    let load = Load::start(reach, &stage.namespace, "warm");
+    chart::install(&["operator.podAnnotations.rolled=once", "activator.podAnnotations.rolled=once"]).await?;
     load.end_without_failure().await?;
 
     println!("uninstall: plain Deployments with a pod each stay behind, and answer");
     functions.at_zero("cold").await?;
-    let load = Load::start(&reach, &namespace.name, "warm");
+    let load = Load::start(reach, &stage.namespace, "warm");
     chart::uninstall().await?;
     load.end_without_failure().await?;
     for name in ["warm", "cold"] {
-        plain_deployment(&reach, &namespace.name, name).await?;
-        let answer = http::get(&reach, &namespace.name, name, "/").await?;
-        ensure!(
-            answer.status.is_success(),
-            "{name} after uninstall: {}",
-            answer.text()
-        );
-        ensure!(
-            answer.header("pilotlight-cold-start").is_empty(),
-            "an activator still answers"
-        );
+        plain_deployment(reach, &stage.namespace, name).await?;
+        let answer = http::get(reach, &stage.namespace, name, "/").await?;
+        ensure!(answer.status.is_success(), "{name} after uninstall: {}", answer.text());
+        ensure!(answer.header("pilotlight-cold-start").is_empty(), "an activator still answers");
     }
 
-    println!(
-        "a Function that is deleted without Pilotlight goes, and all it owns; no finalizer hangs"
-    );
-    tools::kubectl(&[
-        "delete",
-        "function",
-        "cold",
-        "--namespace",
-        &namespace.name,
-        "--timeout=60s",
-    ])
-    .await?
-    .success()?;
+    println!("a Function that is deleted without Pilotlight goes, and all it owns; no finalizer hangs");
+    tools::kubectl(&["delete", "function", "cold", "--namespace", &stage.namespace, "--timeout=60s"])
+        .await?
+        .success()?;
     until(
         "the garbage collector to take what cold owned",
         PATIENCE,
@@ -93,46 +61,25 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     .await?;
 
     println!("reinstall: Pilotlight takes over again");
-    let load = Load::start(&reach, &namespace.name, "warm");
+    let load = Load::start(reach, &stage.namespace, "warm");
     chart::install(&[]).await?;
     load.end_without_failure().await?;
     functions.at_zero("warm").await?;
-    let answer = http::get(&reach, &namespace.name, "warm", "/").await?;
-    ensure!(
-        answer.status.is_success(),
-        "the first request after a reinstall: {}",
-        answer.text()
-    );
-    ensure!(
-        answer.header("pilotlight-cold-start") == "true",
-        "it was no cold start"
-    );
-    namespace.delete().await
+    let answer = http::get(reach, &stage.namespace, "warm", "/").await?;
+    ensure!(answer.status.is_success(), "the first request after a reinstall: {}", answer.text());
+    ensure!(answer.header("pilotlight-cold-start") == "true", "it was no cold start");
+    stage.strike().await
 }
 
 /// The Function's Deployment has at least one ready pod and no trace of Pilotlight is needed for it.
 async fn plain_deployment(reach: &Reach, namespace: &str, name: &str) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(reach.client.clone(), namespace);
     let owned = ListParams::default().labels(&format!("{LABEL_FUNCTION}={name}"));
-    let ready = |deployment: &Deployment| {
-        deployment
-            .status
-            .as_ref()
-            .and_then(|s| s.ready_replicas)
-            .unwrap_or(0)
-    };
+    let ready = |deployment: &Deployment| deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0);
     until(
         &format!("a ready pod of {name} without Pilotlight"),
         PATIENCE,
-        || async {
-            Ok(deployments
-                .list(&owned)
-                .await?
-                .items
-                .iter()
-                .map(ready)
-                .sum::<i32>())
-        },
+        || async { Ok(deployments.list(&owned).await?.items.iter().map(ready).sum::<i32>()) },
         |ready| *ready >= 1,
     )
     .await?;
@@ -148,10 +95,7 @@ struct Load {
 
 impl Load {
     fn start(reach: &Reach, namespace: &str, name: &str) -> Self {
-        let (stop, sent) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopped, counted) = (stop.clone(), sent.clone());
         let (reach, namespace, name) = (reach.clone(), namespace.to_owned(), name.to_owned());
         let driver = tokio::spawn(async move {
@@ -175,12 +119,7 @@ impl Load {
         let failures = self.driver.await?;
         let sent = self.sent.load(Ordering::Relaxed);
         println!("  {sent} requests, {} failed", failures.len());
-        ensure!(
-            failures.is_empty(),
-            "{} of {sent} requests failed, first: {}",
-            failures.len(),
-            failures[0]
-        );
+        ensure!(failures.is_empty(), "{} of {sent} requests failed, first: {}", failures.len(), failures[0]);
         ensure!(sent > 0, "no request was sent");
         Ok(())
     }
