@@ -45,6 +45,16 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Whether the Service leads to the activators, at this route port, and nowhere else.
+    pub fn leads_to(&self, port: Option<u16>) -> bool {
+        let selects = self.service.iter().flat_map(|service| &service.spec).any(|spec| spec.selector.is_some());
+        let there = |slice: &Arc<EndpointSlice>| {
+            let ports = slice.ports.iter().flatten().filter_map(|p| p.port);
+            !slice.endpoints.is_empty() && ports.eq(port.map(i32::from))
+        };
+        !selects && self.other_slices.is_empty() && self.slice.as_ref().is_some_and(there)
+    }
+
     /// The Deployment of the revision with this name.
     pub fn deployment(&self, revision: &str) -> Option<&Arc<Deployment>> {
         self.deployments.iter().find(|d| d.metadata.name.as_deref() == Some(revision))

@@ -83,7 +83,15 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     let traffic = decide_traffic(context, function, &observed, &verdicts);
     let route = decide_route(context, function, &observed, &plan, &traffic, port.as_ref().ok());
     let desired = apply::Desired { plan: &plan, protocol: protocol(function, &plan, &traffic), port, route };
+    let led = observed.leads_to(desired.port.as_ref().ok().copied());
+    context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), led);
     let applied = apply::apply(context, function, &observed, &desired).await?;
+    let leads = match applied.route {
+        Route::Activators(_) => applied.service.is_ok(),
+        Route::Keep => led,
+        Route::Pods(_) => false,
+    };
+    context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads);
     let input = StatusInput {
         function,
         observed: &observed,
@@ -98,6 +106,10 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     write(context, function, &observed.status, &status).await?;
     hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
     Ok(next_look(function, &verdicts, &traffic, &applied, context))
+}
+
+fn namespace_of(function: &Function) -> String {
+    function.namespace().unwrap_or_default()
 }
 
 fn claim_port(context: &Context, function: &Function, observed: &Observed) -> Result<u16, PortsExhausted> {

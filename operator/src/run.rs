@@ -99,7 +99,6 @@ async fn lead(
         activator_selector: args.activator_selector.clone(),
         token,
         functions: caches.functions.clone(),
-        pods: caches.pods.store.clone(),
         deployments: caches.deployments.store.clone(),
         metrics: autoscaler_metrics,
         events,

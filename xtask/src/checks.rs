@@ -82,7 +82,8 @@ fn deny() -> Result<()> {
         run(cargo(&["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--debug", "--no-track", "--root"])
             .arg(&root))?;
     }
-    run(program(&binary, &["--locked", "check", "bans", "licenses", "sources"]).env("CARGO_TERM_COLOR", "never"))
+    run(program(&binary, &["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"])
+        .env("CARGO_TERM_COLOR", "never"))
 }
 
 fn go() -> Result<()> {

@@ -19,15 +19,10 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
-    let port: u16 = port
-        .parse()
-        .with_context(|| format!("PORT must be a number from 1 to 65535, not {port:?}"))?;
+    let port: u16 = port.parse().with_context(|| format!("PORT must be a number from 1 to 65535, not {port:?}"))?;
     let mut terminate = signal(SignalKind::terminate())?;
     // IPv6 and IPv4 at once, or IPv4 alone where the node has no IPv6.
-    let addresses: [SocketAddr; 2] = [
-        (Ipv6Addr::UNSPECIFIED, port).into(),
-        (Ipv4Addr::UNSPECIFIED, port).into(),
-    ];
+    let addresses: [SocketAddr; 2] = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
     let listener = TcpListener::bind(&addresses[..]).await?;
     let graceful = GracefulShutdown::new();
     println!("listening on port {port}");
@@ -57,7 +52,5 @@ async fn main() -> anyhow::Result<()> {
 
 async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let revision = std::env::var("K_REVISION").unwrap_or_else(|_| "my machine".to_owned());
-    Ok(Response::new(Full::from(format!(
-        "Hello from Rust! ({revision})\n"
-    ))))
+    Ok(Response::new(Full::from(format!("Hello from Rust! ({revision})\n"))))
 }

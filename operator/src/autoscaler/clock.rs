@@ -20,8 +20,13 @@ impl Clock {
 
     /// The time now.
     pub(super) fn now(self) -> Millis {
-        let elapsed = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX - START);
-        Millis(START + elapsed)
+        self.at(Instant::now())
+    }
+
+    /// The time at an instant of the runtime.
+    pub(super) fn at(self, instant: Instant) -> Millis {
+        let elapsed = instant.saturating_duration_since(self.origin).as_millis();
+        Millis(START + u64::try_from(elapsed).unwrap_or(u64::MAX - START))
     }
 
     /// The runtime's instant of `moment`.

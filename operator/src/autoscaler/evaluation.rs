@@ -11,26 +11,26 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use pilotlight_crds::Function;
-use pilotlight_scaling::{ActivatorId, Floor, FloorReason, Millis, Origin};
+use pilotlight_scaling::{ActivatorId, Millis};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::cluster::Cluster;
 use super::control::ControlClient;
 use super::decisions::DecisionLog;
 use super::events::ScalingEvent;
-use super::inbox::{Inbox, News};
+use super::inbox::{Inbox, Lead, News};
 use super::ledger::{FunctionKey, Ledger, Scene};
 use super::metrics::AutoscalerMetrics;
 use super::pods::PodChange;
 use super::progress::{Done, Progress};
-use super::registry::{Change, Registry};
+use super::registry::Registry;
 use super::schedule::Schedule;
 use super::situation::{self, RevisionRead, Step};
 use super::stepdown::StepOutcome;
-use super::stream::{Heard, Listener};
+use super::stream::Heard;
 use super::view::Snapshot;
 use super::{clock::Clock, steps};
 
@@ -97,73 +97,6 @@ impl<C: Cluster> Evaluation<C> {
         let steps = async { while self.steps.join_next().await.is_some() {} };
         // A step that does not end in time is left to end by the activators' fence.
         let _ = tokio::time::timeout(FAREWELL, steps).await;
-    }
-
-    fn pod(&mut self, change: PodChange) {
-        let now = self.clock.now();
-        match change {
-            PodChange::Applied { pod, listed } => {
-                let origin = if listed { Origin::Unknown } else { Origin::Born };
-                let change = self.registry.apply(&pod);
-                self.activator(change, origin, now);
-            }
-            PodChange::Deleted { uid } => {
-                let change = self.registry.delete(&uid);
-                self.activator(change, Origin::Born, now);
-            }
-            PodChange::AllListed { uids } => {
-                for uid in self.registry.missing_from(&uids) {
-                    let change = self.registry.delete(&uid);
-                    self.activator(change, Origin::Born, now);
-                }
-            }
-        }
-        self.show();
-    }
-
-    fn activator(&mut self, change: Change, origin: Origin, now: Millis) {
-        match change {
-            Change::None => {}
-            Change::Listen { id, pod, address, joined } => {
-                if joined {
-                    info!(pod = %pod, "An activator joined");
-                }
-                self.ledger.join(id, now, origin);
-                let listener = Listener {
-                    id,
-                    pod,
-                    address,
-                    control: self.control.clone(),
-                    clock: self.clock,
-                    heard: self.heard_sender.clone(),
-                    metrics: self.metrics.clone(),
-                };
-                let task = tokio::spawn(listener.run()).abort_handle();
-                if let Some(before) = self.listeners.insert(id, task) {
-                    before.abort();
-                }
-            }
-            Change::Left { id, pod } => {
-                info!(pod = %pod, "An activator left");
-                self.ledger.depart(id, now);
-                if let Some(listener) = self.listeners.remove(&id) {
-                    listener.abort();
-                }
-            }
-        }
-        self.metrics.listening(self.listeners.len());
-    }
-
-    /// Shows the activators to the rest of the operator, if anything changed.
-    fn show(&self) {
-        let snapshot = self.registry.snapshot();
-        self.view.send_if_modified(|shown| {
-            let changed = *shown != snapshot;
-            if changed {
-                *shown = snapshot;
-            }
-            changed
-        });
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -279,9 +212,14 @@ impl<C: Cluster> Evaluation<C> {
             if let Some(event) = progress.notice_wake(key, active) {
                 self.tell(event);
             }
-            let floor = floor(floors.get(&active.name).copied(), self.inbox.fail_open());
-            let scene =
-                Scene { policy: situation::policy(function), current: active.replicas, ready: active.ready, floor };
+            let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open());
+            let scene = Scene {
+                policy: situation::policy(function),
+                current: active.replicas,
+                ready: active.ready,
+                floor,
+                led_since: self.led_since(key),
+            };
             let (step, check) = self.decide(key, active, &scene, now);
             next = [next, check].into_iter().flatten().min();
             // Floors of new revisions come first, revisions out of use last.
@@ -292,6 +230,15 @@ impl<C: Cluster> Evaluation<C> {
             self.schedule.at(key, next);
         }
         self.start(key, &steps, now);
+    }
+
+    /// Since when the activators see every request of a Function.
+    fn led_since(&self, key: &FunctionKey) -> Option<Millis> {
+        match self.inbox.lead(key)? {
+            Lead::Elsewhere => None,
+            Lead::Always => Some(Millis(0)),
+            Lead::Since(instant) => Some(self.clock.at(instant)),
+        }
     }
 
     /// Decides for the revision that gets the traffic.
@@ -387,13 +334,6 @@ fn versions(function: &Function, revisions: &[RevisionRead]) -> Vec<Option<Strin
     std::iter::once(function.resource_version())
         .chain(revisions.iter().map(|revision| revision.resource_version.clone()))
         .collect()
-}
-
-/// The floor beside `minReplicas`: the higher of the two there may be.
-fn floor(initial: Option<u32>, fail_open: bool) -> Option<Floor> {
-    let initial = initial.map(|replicas| Floor { replicas, reason: FloorReason::Initial });
-    let open = fail_open.then_some(Floor { replicas: 1, reason: FloorReason::FailOpen });
-    initial.into_iter().chain(open).max_by_key(|floor| floor.replicas)
 }
 
 fn reference(key: &FunctionKey) -> ObjectRef<Function> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::ledger::FunctionKey;
 
@@ -12,8 +13,21 @@ use super::ledger::FunctionKey;
 struct Told {
     changed: BTreeSet<FunctionKey>,
     floors: HashMap<FunctionKey, BTreeMap<String, u32>>,
+    leads: HashMap<FunctionKey, Lead>,
     fail_open: bool,
     all_changed: bool,
+}
+
+/// Where a Function's Service leads, as far as the autoscaler was told. Only while it leads to the activators do their samples tell
+/// of all requests there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// Past them, to the pods or nowhere.
+    Elsewhere,
+    /// To them, since before anybody looked.
+    Always,
+    /// To them, since this moment.
+    Since(Instant),
 }
 
 /// What was told.
@@ -65,6 +79,27 @@ impl Inbox {
         self.news.notify_one();
     }
 
+    pub(super) fn set_lead(&self, key: FunctionKey, to_activators: bool) {
+        let mut told = self.lock();
+        let lead = match (told.leads.get(&key), to_activators) {
+            (_, false) => Lead::Elsewhere,
+            (None, true) => Lead::Always,
+            (Some(Lead::Elsewhere), true) => Lead::Since(Instant::now()),
+            (Some(known), true) => *known,
+        };
+        if told.leads.insert(key.clone(), lead) == Some(lead) {
+            return;
+        }
+        told.changed.insert(key);
+        drop(told);
+        self.news.notify_one();
+    }
+
+    /// Where a Function's Service leads; nothing while nobody has told.
+    pub(super) fn lead(&self, key: &FunctionKey) -> Option<Lead> {
+        self.lock().leads.get(key).copied()
+    }
+
     pub(super) fn set_fail_open(&self, fail_open: bool) {
         let mut told = self.lock();
         if told.fail_open == fail_open {
@@ -100,7 +135,9 @@ impl Inbox {
 
     /// Forgets a Function that is gone.
     pub(super) fn forget(&self, key: &FunctionKey) {
-        self.lock().floors.remove(key);
+        let mut told = self.lock();
+        told.floors.remove(key);
+        told.leads.remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use pilotlight_crds::control::{FunctionSample, SampleBatch};
 use pilotlight_scaling::{
-    ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Windows,
-    decide,
+    ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Span,
+    Windows, decide,
 };
 
 /// A Function's namespace and name.
@@ -30,6 +30,8 @@ pub(super) struct Scene {
     pub(super) current: u32,
     pub(super) ready: u32,
     pub(super) floor: Option<Floor>,
+    /// Since when every request passes an activator: what they told of earlier seconds says nothing. `None`: it does not now.
+    pub(super) led_since: Option<Millis>,
 }
 
 /// Functions that a batch is about.
@@ -135,7 +137,7 @@ impl Ledger {
             now,
             policy: &scene.policy,
             load: &load,
-            span: self.coverage.span(),
+            span: scene.led_since.and_then(|since| later(self.coverage.span()?, since)),
             current: scene.current,
             ready: scene.ready,
             floor: scene.floor,
@@ -158,4 +160,10 @@ fn sample(heard: &FunctionSample) -> Sample {
         queued: heard.queued,
         in_flight: heard.in_flight,
     }
+}
+
+/// The part of a span that is later than a moment.
+fn later(span: Span, since: Millis) -> Option<Span> {
+    let from = if since == Millis(0) { span.from } else { span.from.max(Second::containing(since).next()) };
+    (from < span.until).then_some(Span { from, until: span.until })
 }

@@ -16,6 +16,7 @@ mod events;
 mod inbox;
 mod ledger;
 mod lines;
+mod membership;
 mod metrics;
 mod pods;
 mod progress;
@@ -37,7 +38,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use pilotlight_crds::Function;
 use pilotlight_crds::control::CONTROL_PORT;
@@ -72,8 +72,6 @@ pub struct AutoscalerContext {
     pub token: String,
     /// Every Function that the operator serves.
     pub functions: Store<Function>,
-    /// Every pod with the label `pilotlight.dev/function`.
-    pub pods: Store<Pod>,
     /// Every Deployment with the label `pilotlight.dev/function`.
     pub deployments: Store<Deployment>,
     /// Metrics, made once per process by [`AutoscalerMetrics::register`].
@@ -191,6 +189,12 @@ impl AutoscalerHandle {
     pub fn clear_initial(&self, namespace: &str, name: &str, revision: &str) {
         let key = FunctionKey::new(namespace, name);
         self.inbox.clear_floor(key, revision);
+    }
+
+    /// Tells where a Function's Service leads. Idle time counts only from when it led to the activators: what went past them, they
+    /// cannot tell of. Until this was called once nothing of the Function is scaled down. Idempotent.
+    pub fn set_lead(&self, namespace: &str, name: &str, to_activators: bool) {
+        self.inbox.set_lead(FunctionKey::new(namespace, name), to_activators);
     }
 
     /// While `true`, every Function's active revision keeps at least one replica, whatever its idle time: the pods are

@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use pilotlight_crds::Function;
 use pilotlight_crds::names::LABEL_FUNCTION;
-use pilotlight_scaling::{Millis, Policy};
+use pilotlight_scaling::{Floor, FloorReason, Millis, Policy};
 
 /// Milliseconds that a revision must be out of use before it goes to zero: long enough for a route to change hands.
 pub(super) const SUPERSEDED_MILLIS: u64 = 10_000;
@@ -51,6 +51,13 @@ pub(super) fn policy(function: &Function) -> Policy {
         scale_down_delay_seconds: scaling.scale_down_delay_seconds,
         ..Policy::default()
     }
+}
+
+/// The floor beside `minReplicas`: the higher of the two there may be.
+pub(super) fn floor(initial: Option<u32>, fail_open: bool) -> Option<Floor> {
+    let initial = initial.map(|replicas| Floor { replicas, reason: FloorReason::Initial });
+    let open = fail_open.then_some(Floor { replicas: 1, reason: FloorReason::FailOpen });
+    initial.into_iter().chain(open).max_by_key(|floor| floor.replicas)
 }
 
 /// The revision that gets the traffic.

@@ -91,13 +91,13 @@ async fn start(activator: &FakeActivator, idle_seconds: u32, replicas: u32) -> B
         activator_selector: String::new(),
         token: TOKEN.to_owned(),
         functions,
-        pods: reflector::store().0,
         deployments: deployment_store,
         metrics: AutoscalerMetrics::default(),
         events: event_sender,
         shutdown: shutdown.clone(),
     };
     let (handle, evaluation) = assemble(context, cluster.clone(), Registry::new(activator.address.port()), changes);
+    handle.set_lead("shop", "hello", true);
     tokio::spawn(evaluation);
     let pod = Box::new(activator_pod("a", Some("127.0.0.1"), "Running", true));
     let joins = PodChange::Applied { pod, listed: true };

@@ -122,6 +122,7 @@ fn scene(current: u32) -> Scene {
         current,
         ready: current,
         floor: None,
+        led_since: Some(Millis(0)),
     }
 }
 
@@ -139,6 +140,27 @@ fn replayed_history_lets_a_new_leader_decide_at_once() {
     }
     let decision = ledger.decide(&key(), at(1), &scene(8));
     assert_eq!(decision.replicas, 4, "{}", decision.reason);
+}
+
+#[test]
+fn silence_from_before_the_route_led_to_the_activators_is_no_idle_time() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    for age in (0..=61).rev() {
+        ledger.hear(A, at(1), &batch(age * 1000, false), |_| true);
+    }
+    let led = |since| Scene { led_since: since, ..scene(1) };
+    assert_eq!(ledger.decide(&key(), at(1), &led(None)).replicas, 1);
+    assert_eq!(ledger.decide(&key(), at(1), &led(Some(at(0)))).replicas, 1);
+    for second in 2..=60 {
+        ledger.hear(A, at(second), &batch(0, false), |_| true);
+        assert_eq!(ledger.decide(&key(), at(second), &led(Some(at(0)))).replicas, 1, "after {second} s");
+    }
+    for second in 61..=64 {
+        ledger.hear(A, at(second), &batch(0, false), |_| true);
+    }
+    assert_eq!(ledger.decide(&key(), at(64), &led(Some(at(0)))).replicas, 0);
 }
 
 #[test]
