@@ -98,7 +98,7 @@ async fn answer(control: &Control, request: Request<Incoming>) -> Result<Reply, 
         (&Method::POST, PATH_DRAIN) => {
             let drain: DrainRequest = read(request).await?;
             let cell = find(control, &drain.namespace, &drain.name)?;
-            Ok(json(&cell.drain(&drain)))
+            Ok(json(&cell.drain(&drain).await))
         }
         (&Method::POST, PATH_RELEASE) => {
             let release: ReleaseRequest = read(request).await?;

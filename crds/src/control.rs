@@ -77,6 +77,10 @@ pub struct DrainRequest {
     pub scope: DrainScope,
     /// For how long the activator keeps to it without a release, in milliseconds.
     pub ttl_millis: u64,
+    /// For scope `Pods`: how long the activator may wait for requests at these pods to end, sending them no new ones, before it
+    /// answers `busy`; in milliseconds.
+    #[serde(default)]
+    pub wait_millis: u64,
 }
 
 /// The pods that a hand-shake is about.

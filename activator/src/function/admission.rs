@@ -78,6 +78,7 @@ impl Drop for Slot {
         if self.armed {
             let now = Instant::now();
             self.cell.lock().release(now, self.slot.index, self.slot.id);
+            self.cell.slot_freed.notify_waiters();
             self.cell.hand_out(now);
         }
     }
@@ -231,5 +232,6 @@ impl FunctionCell {
     fn take_back(&self, mut slot: Slot, now: Instant) {
         slot.armed = false;
         self.lock().release(now, slot.slot.index, slot.slot.id);
+        self.slot_freed.notify_waiters();
     }
 }

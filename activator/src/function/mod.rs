@@ -9,10 +9,11 @@ pub mod samples;
 pub mod state;
 pub mod trace;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use pilotlight_crds::control::{DrainRequest, DrainResponse, FunctionSample, ReleaseRequest};
+use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope, FunctionSample, ReleaseRequest};
 use tokio::sync::Notify;
 use tracing::{debug, info};
 
@@ -39,6 +40,8 @@ pub struct FunctionCell {
     shared: Arc<Shared>,
     state: Mutex<State<Waiter>>,
     wake_changed: Notify,
+    /// A slot was given back.
+    slot_freed: Notify,
 }
 
 impl FunctionCell {
@@ -50,6 +53,7 @@ impl FunctionCell {
             state: Mutex::new(State::new(config, shared.epoch)),
             shared,
             wake_changed: Notify::new(),
+            slot_freed: Notify::new(),
         }
     }
 
@@ -192,9 +196,39 @@ impl FunctionCell {
         self.lock().keep_probing(index, id)
     }
 
-    /// Answers a drain request of the operator.
-    pub fn drain(&self, request: &DrainRequest) -> DrainResponse {
-        self.lock().drain(Instant::now(), request)
+    /// Answers a drain request of the operator: at once, or for single pods when their requests have ended, if they do so in the time
+    /// that the operator gives.
+    pub async fn drain(self: &Arc<Self>, request: &DrainRequest) -> DrainResponse {
+        let answer = self.lock().drain(Instant::now(), request);
+        let wait = Duration::from_millis(request.wait_millis.min(request.ttl_millis / 2));
+        let lingers = matches!(request.scope, DrainScope::Pods { .. }) && !wait.is_zero();
+        if answer == DrainResponse::Drained || !lingers {
+            return answer;
+        }
+        self.lock().begin_drain(Instant::now(), request);
+        if tokio::time::timeout(wait, self.emptied(&request.scope)).await.is_ok() {
+            return DrainResponse::Drained;
+        }
+        let (now, in_flight, queued) = {
+            let mut state = self.lock();
+            let now = Instant::now();
+            state.release_handshake(now, &request.handshake, DrainOutcome::Aborted);
+            (now, state.in_flight_at(&request.scope), state.queued())
+        };
+        self.hand_out(now);
+        DrainResponse::Busy { in_flight, queued }
+    }
+
+    /// Resolves when no request is in flight at the pods in scope.
+    async fn emptied(&self, scope: &DrainScope) {
+        loop {
+            let mut freed = pin!(self.slot_freed.notified());
+            freed.as_mut().enable();
+            if self.lock().in_flight_at(scope) == 0 {
+                return;
+            }
+            freed.await;
+        }
     }
 
     /// Ends a hand-shake.
@@ -240,6 +274,11 @@ impl FunctionCell {
             queued: bucket.queued,
             in_flight: bucket.in_flight,
         }
+    }
+
+    /// Endpoints that may get requests now.
+    pub fn usable(&self) -> usize {
+        self.lock().usable()
     }
 
     /// Requests at pods, and requests that wait.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse};
+use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope};
 
 use crate::endpoint::{ProbeTarget, Upstream};
 use crate::index::function::Certainty;
@@ -252,16 +252,26 @@ impl<W> State<W> {
     pub fn drain(&mut self, now: Instant, request: &DrainRequest) -> DrainResponse {
         let in_flight = self.endpoints.in_flight_of(&request.scope);
         let queued = match request.scope {
-            pilotlight_crds::control::DrainScope::All { .. } => self.queued(),
-            pilotlight_crds::control::DrainScope::Pods { .. } => 0,
+            DrainScope::All { .. } => self.queued(),
+            DrainScope::Pods { .. } => 0,
         };
         if in_flight > 0 || queued > 0 {
             return DrainResponse::Busy { in_flight, queued };
         }
+        self.begin_drain(now, request);
+        DrainResponse::Drained
+    }
+
+    /// Sends nothing more to the pods in scope, though requests are in flight at them. [`Self::in_flight_at`] tells when they have ended.
+    pub fn begin_drain(&mut self, now: Instant, request: &DrainRequest) {
         let expires = now + Duration::from_millis(request.ttl_millis);
         self.handshakes.open(&request.handshake, request.scope.clone(), expires);
         self.refresh();
-        DrainResponse::Drained
+    }
+
+    /// Requests at the pods in scope.
+    pub fn in_flight_at(&self, scope: &DrainScope) -> u32 {
+        self.endpoints.in_flight_of(scope)
     }
 
     /// Ends a hand-shake. One that is unknown or was fenced changes nothing.

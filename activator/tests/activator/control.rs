@@ -161,6 +161,66 @@ async fn some_pods_can_be_drained_while_the_others_go_on() {
     }
 }
 
+/// Drain of one pod that may take `wait` ms.
+async fn linger(world: &World, pod: &FakePod, wait: u64) -> String {
+    let mut request = drain("h", 60_000);
+    request["scope"] = json!({"pods": {"uids": [format!("uid-{}", pod.name)]}});
+    request["waitMillis"] = json!(wait);
+    control(world, "/v1/drain", TOKEN, &request).await.body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_pod_gets_nothing_new_until_its_requests_have_ended() {
+    let world = Arc::new(World::with_function(|_| {}));
+    let end = Arc::new(tokio::sync::Notify::new());
+    let ended = end.clone();
+    let busy = FakePod::start(move |_| {
+        let ended = ended.clone();
+        async move {
+            ended.notified().await;
+            text("busy")
+        }
+    })
+    .await;
+    world.pod(&busy);
+    let request = tokio::spawn(send(world.get("/")));
+    world.until_load((1, 0)).await;
+    let free = FakePod::start(|_| async { text("free") }).await;
+    let name = busy.name.clone();
+    let asker = world.clone();
+    let asked = tokio::spawn(async move { linger(&asker, &busy, 30_000).await });
+    let cell = world.activator.registry.get(&crate::harness::key()).unwrap();
+    eventually("the pod to be left alone", || cell.usable() == 0).await;
+    world.pod(&free);
+    for _ in 0..20 {
+        assert_eq!(send(world.get("/")).await.body, "free", "nothing new may go to {name}");
+    }
+    assert!(!asked.is_finished(), "its request has not ended");
+    end.notify_one();
+    assert_eq!(request.await.unwrap().body, "busy");
+    assert_eq!(asked.await.unwrap(), "\"drained\"");
+    for _ in 0..20 {
+        assert_eq!(send(world.get("/")).await.body, "free");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_requests_do_not_end_in_time_is_used_again() {
+    let world = World::with_function(|_| {});
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let pod = FakePod::start(move |_| {
+        let hangs = first.swap(false, std::sync::atomic::Ordering::Relaxed);
+        async move { if hangs { std::future::pending().await } else { text("again") } }
+    })
+    .await;
+    world.pod(&pod);
+    let hanging = tokio::spawn(client().request(world.get("/")));
+    world.until_load((1, 0)).await;
+    assert!(linger(&world, &pod, 50).await.contains("busy"));
+    assert_eq!(send(world.get("/")).await.body, "again");
+    hanging.abort();
+}
+
 /// Requests begin at every moment around a step to zero and back. The pod dies at the very moment the step is committed; every request
 /// is answered all the same, and none by a pod that was drained.
 #[tokio::test(flavor = "multi_thread")]

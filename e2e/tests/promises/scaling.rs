@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result, ensure};
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use pilotlight_crds::FunctionStatus;
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::history::History;
 use pilotlight_e2e::stage::Stage;
@@ -32,6 +33,12 @@ async fn ask_until_it_fails(stage: &Stage, stays: &Mutex<Vec<Stay>>) -> Result<I
     loop {
         let one = stay(stage, "/?interval=200ms&count=2").await?;
         stays.lock().expect("no client panics").push(one);
+    }
+}
+
+async fn long_requests(stage: &Stage) -> Result<Infallible> {
+    loop {
+        stage.ok("sse", "/?interval=600ms&count=3").await?;
     }
 }
 
@@ -95,6 +102,40 @@ async fn load_brings_pods_up_to_the_maximum_and_no_load_to_zero() -> Result<()> 
     assert_eq!(most, 3, "more requests at once than pods with a limit of one");
     stage.functions.at_zero("sse").await?;
     ensure!(history.most_pods() <= 3, "{} pods at one moment, maxReplicas is 3", history.most_pods());
+    stage.strike().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn pods_that_are_never_idle_are_removed_without_a_failed_request() -> Result<()> {
+    let stage = Stage::set("shrink").await?;
+    let spec = json!({
+        "image": image("sse"),
+        "scaling": {"minReplicas": 3, "idleSeconds": 5, "stableWindowSeconds": 10},
+    });
+    stage.functions.create("sse", spec).await?;
+    stage.ready("sse").await?;
+    let replicas = |wanted: i32| {
+        let ready = || stage.functions.get("sse");
+        let count = move |status: &FunctionStatus| (status.replicas, status.ready_replicas) == (wanted, wanted);
+        until("the replicas", PATIENCE, ready, move |sse| sse.status.as_ref().is_some_and(count))
+    };
+    replicas(3).await?;
+
+    // Nine clients, each with a request of 1.2 s after the other: every pod is busy at every moment.
+    let load = try_join_all((0..9).map(|_| long_requests(&stage)));
+    let shrunk = async {
+        stage.functions.patch("sse", json!({"scaling": {"minReplicas": 0}})).await?;
+        replicas(1).await
+    };
+    tokio::select! {
+        failed = load => {
+            failed?;
+        }
+        shrunk = shrunk => {
+            shrunk?;
+        }
+    }
     stage.strike().await
 }
 

@@ -14,7 +14,7 @@ use super::control::ControlClient;
 
 /// For how long an activator keeps to a drain without a release.
 pub(super) const TTL: Duration = Duration::from_secs(10);
-/// Time for one activator's answer.
+/// Time for one activator's answer, beside what it may wait for requests to end.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// What the activators said.
@@ -52,6 +52,7 @@ impl<'a> Drain<'a> {
         (namespace, name): (&str, &str),
         scope: DrainScope,
         ttl: Duration,
+        wait: Duration,
     ) -> Self {
         let handshake = format!("{:032x}", rand::random::<u128>());
         Self {
@@ -62,6 +63,7 @@ impl<'a> Drain<'a> {
                 handshake,
                 scope,
                 ttl_millis: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+                wait_millis: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             },
             asked: Vec::new(),
         }
@@ -71,7 +73,8 @@ impl<'a> Drain<'a> {
     pub(super) async fn ask(&mut self, peers: &[Peer], until: Instant) -> Asked {
         // Noted first: who is asked must be told of the end, also if this call is cancelled.
         self.asked.extend_from_slice(peers);
-        let limit = ANSWER.min(until.saturating_duration_since(Instant::now()));
+        let limit = (ANSWER + Duration::from_millis(self.request.wait_millis))
+            .min(until.saturating_duration_since(Instant::now()));
         let request = &self.request;
         let control = self.control;
         let answers = join_all(peers.iter().map(|peer| async move {

@@ -22,6 +22,8 @@ const CANDIDATES: usize = 48;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(40);
+/// For how long a pod gets no new requests so that its present ones may end.
+const LINGER: Duration = Duration::from_millis(2_500);
 /// How often new activators may appear during one hand-shake.
 const NEWCOMERS: usize = 3;
 
@@ -112,7 +114,7 @@ impl<C: Cluster> Steps<'_, C> {
         };
         let half_time = Instant::now() + self.ttl / 2;
         let revision = step.revision.clone();
-        let mut drains = vec![self.drain(step, DrainScope::All { revision })];
+        let mut drains = vec![self.drain(step, DrainScope::All { revision }, Duration::ZERO)];
         let outcome = match self.ask(&mut drains[0], &roster, half_time).await {
             Ok(()) => match self.ask_newcomers(&mut drains, &mut roster, half_time).await {
                 Ok(()) => self.write(step, read, 0, half_time).await,
@@ -170,10 +172,39 @@ impl<C: Cluster> Steps<'_, C> {
         loop {
             self.choose_now(step, &mut candidates, wanted, roster, half_time, &mut chosen).await;
             let settled = chosen.refusal.as_ref().is_none_or(|refusal| !is_busy(refusal));
-            if settled || chosen.victims.len() >= wanted.min(VICTIMS) || Instant::now() >= give_up {
+            if settled || chosen.victims.len() >= wanted.min(VICTIMS) {
+                return chosen;
+            }
+            if Instant::now() >= give_up {
+                self.choose_lingering(step, &candidates, roster, half_time, &mut chosen).await;
                 return chosen;
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Where all pods are busy whenever they are asked about: keeps new requests from the first until its present ones have ended.
+    async fn choose_lingering<'a, 'p>(
+        &'a self,
+        step: &StepDown,
+        candidates: &[&'p PodRead],
+        roster: &[Peer],
+        half_time: Instant,
+        chosen: &mut Chosen<'a, 'p>,
+    ) {
+        let Some(pod) = candidates.first().filter(|_| chosen.victims.is_empty()) else { return };
+        let mut drain = self.drain(step, DrainScope::Pods { uids: vec![pod.uid.clone()] }, LINGER);
+        match self.ask(&mut drain, roster, half_time).await {
+            Ok(()) => {
+                chosen.victims.push(pod);
+                chosen.drains.push(drain);
+                chosen.refusal = None;
+            }
+            Err(busy) if is_busy(&busy) => drain.release(DrainOutcome::Aborted).await,
+            Err(other) => {
+                chosen.drains.push(drain);
+                chosen.refusal = Some(other);
+            }
         }
     }
 
@@ -198,7 +229,7 @@ impl<C: Cluster> Steps<'_, C> {
                 continue;
             }
             let uids = vec![pod.uid.clone()];
-            let mut drain = self.drain(step, DrainScope::Pods { uids });
+            let mut drain = self.drain(step, DrainScope::Pods { uids }, Duration::ZERO);
             match self.ask(&mut drain, roster, half_time).await {
                 Ok(()) => {
                     chosen.victims.push(pod);
@@ -266,9 +297,9 @@ impl<C: Cluster> Steps<'_, C> {
         }
     }
 
-    fn drain(&self, step: &StepDown, scope: DrainScope) -> Drain<'_> {
+    fn drain(&self, step: &StepDown, scope: DrainScope, wait: Duration) -> Drain<'_> {
         let function = (step.namespace.as_str(), step.name.as_str());
-        Drain::new(self.control, function, scope, self.ttl)
+        Drain::new(self.control, function, scope, self.ttl, wait)
     }
 
     /// Every activator that runs: those that the watch knows and those that the API server lists.

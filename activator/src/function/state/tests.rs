@@ -81,8 +81,14 @@ impl Bench {
     }
 
     fn drain(&mut self, id: &str, scope: DrainScope, ttl_millis: u64) -> DrainResponse {
-        let request =
-            DrainRequest { namespace: "shop".into(), name: "hello".into(), handshake: id.into(), scope, ttl_millis };
+        let request = DrainRequest {
+            namespace: "shop".into(),
+            name: "hello".into(),
+            handshake: id.into(),
+            scope,
+            ttl_millis,
+            wait_millis: 0,
+        };
         self.state.drain(self.now, &request)
     }
 

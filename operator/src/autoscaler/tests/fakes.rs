@@ -33,6 +33,8 @@ pub(super) enum Mood {
     BusyAt(Vec<&'static str>),
     /// Busy for the first so many questions.
     BusyFor(usize),
+    /// Busy unless it is given time for its requests to end.
+    BusyInPassing,
     /// Takes so long.
     Slow(Duration),
     /// Closes the connection after it has read the request.
@@ -159,6 +161,7 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, 
     let busy = DrainResponse::Busy { in_flight: 3, queued: 0 };
     let answer = match &state.mood {
         Mood::Busy => busy,
+        Mood::BusyInPassing if drain.wait_millis == 0 => busy,
         Mood::BusyAt(pods) if pods.iter().any(|pod| names(&drain, pod)) => busy,
         Mood::BusyFor(times) if state.seen.lock().unwrap().drains.len() < *times => busy,
         _ => DrainResponse::Drained,

@@ -310,6 +310,21 @@ async fn a_pod_that_is_free_only_for_moments_is_caught() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_never_free_when_asked_is_given_time() {
+    let a = FakeActivator::start(Mood::BusyInPassing).await;
+    let cluster = FakeCluster::new(3, vec![a.peer("a")]);
+    cluster.with(|model| {
+        model.pods = (1..=3).map(|n| pod(&format!("p{n}"), RemovalClass::Ready, n)).collect();
+    });
+    let outcome = step(&cluster, 3, 1).await;
+    assert!(matches!(outcome, StepOutcome::Scaled { replicas: 2 }), "one at a time: {outcome:?}");
+    let drains = a.drains();
+    let given: Vec<_> = drains.iter().filter(|drain| drain.wait_millis > 0).collect();
+    assert_eq!(given.len(), 1);
+    assert!(given[0].wait_millis < given[0].ttl_millis / 2, "it must end in the time for the patch");
+}
+
+#[tokio::test]
 async fn a_busy_pod_that_kubernetes_would_remove_first_is_not_passed_over() {
     let a = FakeActivator::start(Mood::BusyAt(vec!["young"])).await;
     let cluster = FakeCluster::new(3, vec![a.peer("a")]);
