@@ -171,7 +171,7 @@ async fn components(stage: &Stage, selector: &str) -> Result<Vec<Pod>> {
     Ok(found.items)
 }
 
-async fn account(stage: &Stage, selector: &str) -> Result<String> {
+pub(crate) async fn account(stage: &Stage, selector: &str) -> Result<String> {
     let pods = components(stage, selector).await?;
     let name =
         pods[0].spec.as_ref().and_then(|spec| spec.service_account_name.clone()).context("no service account")?;
