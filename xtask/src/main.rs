@@ -7,6 +7,7 @@ mod dashboard;
 mod demo;
 mod images;
 mod interrupt;
+mod release;
 mod shell;
 mod stage;
 mod test;

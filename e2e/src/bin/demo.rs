@@ -56,7 +56,8 @@ async fn story(arguments: &Arguments, stage: &Stage) -> Result<()> {
 
     say("4. Warm requests");
     let warm = warm_requests(stage).await?;
-    println!("  100 requests, each with a connection of its own: median {:.2} ms", warm.as_secs_f64() * 1e3);
+    let way = if stage.reach.in_network() { "" } else { ", each through a port forward of the API server" };
+    println!("  100 requests, each with a connection of its own{way}: median {:.2} ms", warm.as_secs_f64() * 1e3);
 
     say("5. Idle again: back to zero");
     functions.at_zero("hello").await?;
