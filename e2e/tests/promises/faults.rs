@@ -257,6 +257,7 @@ async fn a_grpc_caller_is_told_the_cause_in_grpcs_own_way() -> Result<()> {
     stage.functions.create("grpc", spec).await?;
     stage.functions.condition("grpc", WORKLOAD_READY, "False").await?;
     stage.functions.condition("grpc", ROUTE_READY, "True").await?;
+    stage.reachable("grpc").await?;
 
     let answer = protocols::say(&stage, "grpc", "nobody").await?;
     assert_eq!(answer.status.as_u16(), 200, "gRPC tells its errors in grpc-status, not in the HTTP status");

@@ -33,7 +33,7 @@ async fn one_line_of_get_tells_the_story() -> Result<()> {
     let printed = stage.kubectl_ok(&["get", "functions"]).await?;
     let mut lines = printed.lines();
     let head = columns(lines.next().context("nothing printed")?);
-    let expected = ["NAME", "URL", "READY", "REASON", "RUNG", "REPLICAS", "AGE"];
+    let expected = ["NAME", "URL", "READY", "REASON", "RUNG", "REPLICAS", "IMAGE", "AGE"];
     assert_eq!(head, expected, "{printed}");
     let broken = columns(lines.next().context("no line for broken")?);
     ensure!(broken[0] == "broken" && broken.contains(&"False") && broken.contains(&"ImagePullFailed"), "{printed}");
@@ -141,6 +141,7 @@ async fn scale_sets_the_floor() -> Result<()> {
 
     stage.kubectl_ok(&["scale", "function/hello", "--replicas=0"]).await?;
     stage.functions.at_zero("hello").await?;
+    stage.reachable("hello").await?;
     stage.ok("hello", "/").await?;
     stage.strike().await
 }
