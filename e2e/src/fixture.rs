@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use pilotlight_crds::names::{LABEL_FUNCTION, MANAGED_BY};
+use pilotlight_crds::names::LABEL_FUNCTION;
 use pilotlight_crds::{Function, FunctionSpec, condition};
 use serde_json::{Value, json};
 
@@ -139,11 +139,6 @@ pub fn has_condition(function: &Function, kind: &str, status: &str) -> bool {
     let generation = function.metadata.generation;
     let conditions = function.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     conditions.iter().any(|c| c.type_ == kind && c.status == status && c.observed_generation == generation)
-}
-
-/// Whether an object is Pilotlight's.
-pub fn is_managed(labels: &std::collections::BTreeMap<String, String>) -> bool {
-    labels.get(pilotlight_crds::names::LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY)
 }
 
 fn merge(into: &mut Value, changes: Value) {
