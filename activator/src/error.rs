@@ -1,14 +1,12 @@
 //! The one table of the activator's own answers: each has a reason, an HTTP status, a gRPC status and plain words. Whoever gets
-//! one learns why and what to do (invariant 1).
+//! one learns why and what to do (invariant 1). `docs/errors.md` is this table for users; a test compares them.
 
-use std::time::Duration;
+pub mod accept;
+pub mod respond;
+#[cfg(test)]
+mod tests;
 
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
-use pilotlight_crds::names::HEADER_REASON;
-
-use crate::index::FunctionKey;
-use crate::proxy::body::Body;
+use http::StatusCode;
 
 /// Why a request is answered by the activator instead of the function.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,160 +94,72 @@ pub enum Refusal {
     NoSocket,
 }
 
+/// gRPC's status codes, as far as the activator answers with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcStatus {
+    /// The time is over, and the call may have had an effect.
+    DeadlineExceeded = 4,
+    /// There is no such service here.
+    Unimplemented = 12,
+    /// Something broke a rule of the protocol.
+    Internal = 13,
+    /// Not now; another try may succeed.
+    Unavailable = 14,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The kind of refusal, CamelCase: the reason too, unless the pods' own cause is known.
+    pub kind: &'static str,
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The gRPC status: after gRPC's own mapping of HTTP statuses, but telling timeouts apart.
+    pub grpc: GrpcStatus,
+    /// Seconds after which another try makes sense, for refusals that pass.
+    pub retry_after: Option<u64>,
+}
+
+impl Row {
+    const fn new(kind: &'static str, status: StatusCode, grpc: GrpcStatus, retry_after: Option<u64>) -> Self {
+        Self { kind, status, grpc, retry_after }
+    }
+}
+
 impl Refusal {
-    /// CamelCase, for the header, the body, logs and metrics.
+    /// What the table says about it.
+    pub fn row(&self) -> Row {
+        use GrpcStatus::{DeadlineExceeded, Internal, Unavailable, Unimplemented};
+        use StatusCode as Http;
+        match self {
+            Self::UnknownHost => Row::new("UnknownHost", Http::NOT_FOUND, Unimplemented, None),
+            Self::BadRequest(_) => Row::new("BadRequest", Http::BAD_REQUEST, Internal, None),
+            Self::MethodNotSupported => Row::new("MethodNotSupported", Http::METHOD_NOT_ALLOWED, Unimplemented, None),
+            Self::QueueFull { .. } => Row::new("QueueFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+            Self::QueueBytesFull { .. } => Row::new("QueueBytesFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+            Self::ActivatorFull => Row::new("ActivatorFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+            Self::CannotStart { .. } => Row::new("CannotStart", Http::SERVICE_UNAVAILABLE, Unavailable, Some(10)),
+            Self::ColdStartTimeout { .. } => {
+                Row::new("ColdStartTimeout", Http::SERVICE_UNAVAILABLE, Unavailable, Some(10))
+            }
+            Self::NoFreeSlot { .. } => Row::new("NoFreeSlot", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+            Self::FunctionDeleted => Row::new("FunctionDeleted", Http::SERVICE_UNAVAILABLE, Unavailable, None),
+            Self::ResponseStartTimeout { .. } => {
+                Row::new("ResponseStartTimeout", Http::GATEWAY_TIMEOUT, DeadlineExceeded, None)
+            }
+            Self::RequestTimeout { .. } => Row::new("RequestTimeout", Http::GATEWAY_TIMEOUT, DeadlineExceeded, None),
+            Self::PodClosedConnection => Row::new("PodClosedConnection", Http::BAD_GATEWAY, Unavailable, None),
+            Self::InvalidResponse => Row::new("InvalidResponse", Http::BAD_GATEWAY, Internal, None),
+            Self::RequestBodyFailed => Row::new("RequestBodyFailed", Http::BAD_REQUEST, Internal, None),
+            Self::NoSocket => Row::new("NoSocket", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+        }
+    }
+
+    /// CamelCase, for the header, the body, logs and metrics: the pods' own cause where one is known.
     pub fn reason(&self) -> &str {
         match self {
-            Self::UnknownHost => "UnknownHost",
-            Self::BadRequest(_) => "BadRequest",
-            Self::MethodNotSupported => "MethodNotSupported",
-            Self::QueueFull { .. } => "QueueFull",
-            Self::QueueBytesFull { .. } => "QueueBytesFull",
-            Self::ActivatorFull => "ActivatorFull",
             Self::CannotStart { reason, .. } | Self::ColdStartTimeout { reason, .. } => reason,
-            Self::NoFreeSlot { .. } => "NoFreeSlot",
-            Self::FunctionDeleted => "FunctionDeleted",
-            Self::ResponseStartTimeout { .. } => "ResponseStartTimeout",
-            Self::RequestTimeout { .. } => "RequestTimeout",
-            Self::PodClosedConnection => "PodClosedConnection",
-            Self::InvalidResponse => "InvalidResponse",
-            Self::RequestBodyFailed => "RequestBodyFailed",
-            Self::NoSocket => "NoSocket",
+            other => other.row().kind,
         }
-    }
-
-    /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::UnknownHost => StatusCode::NOT_FOUND,
-            Self::BadRequest(_) | Self::RequestBodyFailed => StatusCode::BAD_REQUEST,
-            Self::MethodNotSupported => StatusCode::METHOD_NOT_ALLOWED,
-            Self::QueueFull { .. }
-            | Self::QueueBytesFull { .. }
-            | Self::ActivatorFull
-            | Self::CannotStart { .. }
-            | Self::ColdStartTimeout { .. }
-            | Self::NoFreeSlot { .. }
-            | Self::FunctionDeleted
-            | Self::NoSocket => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ResponseStartTimeout { .. } | Self::RequestTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::PodClosedConnection | Self::InvalidResponse => StatusCode::BAD_GATEWAY,
-        }
-    }
-
-    /// The gRPC status: after gRPC's own mapping of HTTP statuses, but telling timeouts apart.
-    pub fn grpc_status(&self) -> u8 {
-        match self.status() {
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,
-            StatusCode::BAD_REQUEST => 13,
-            StatusCode::GATEWAY_TIMEOUT => 4,
-            _ => 14,
-        }
-    }
-
-    /// When to try again, for refusals that pass.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::QueueFull { .. }
-            | Self::QueueBytesFull { .. }
-            | Self::ActivatorFull
-            | Self::NoFreeSlot { .. }
-            | Self::NoSocket => Some(Duration::from_secs(1)),
-            Self::CannotStart { .. } | Self::ColdStartTimeout { .. } => Some(Duration::from_secs(10)),
-            _ => None,
-        }
-    }
-
-    /// The answer, in the shape that the request's headers ask for.
-    pub fn response(&self, request: &HeaderMap, function: Option<&FunctionKey>) -> Response<Body> {
-        let grpc = is_grpc(request);
-        let mut response = if grpc { self.grpc() } else { self.http(request, function) };
-        let headers = response.headers_mut();
-        if let Ok(reason) = HeaderValue::from_str(self.reason()) {
-            headers.insert(HEADER_REASON, reason);
-        }
-        if let Some(after) = self.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs()));
-        }
-        response
-    }
-
-    fn grpc(&self) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(u16::from(self.grpc_status())));
-        let message = percent_encode(&format!("{}: {self}", self.reason()));
-        if let Ok(message) = HeaderValue::from_str(&message) {
-            headers.insert("grpc-message", message);
-        }
-        response
-    }
-
-    fn http(&self, request: &HeaderMap, function: Option<&FunctionKey>) -> Response<Body> {
-        let json =
-            request.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).any(|v| v.contains("application/json"));
-        let (content_type, text) = if json {
-            let body = serde_json::json!({
-                "reason": self.reason(),
-                "message": self.to_string(),
-                "namespace": function.map(|f| f.namespace.as_ref()),
-                "function": function.map(|f| f.name.as_ref()),
-            });
-            ("application/json", format!("{body}\n"))
-        } else {
-            ("text/plain; charset=utf-8", format!("{}: {self}\n", self.reason()))
-        };
-        let mut response = Response::new(Body::full(text));
-        *response.status_mut() = self.status();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        response
-    }
-}
-
-/// Whether a request is gRPC's, whose errors travel in `grpc-status`.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// As the gRPC protocol wants `grpc-message`: printable ASCII but `%`.
-fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_clients_get_a_trailers_only_answer() {
-        let mut request = HeaderMap::new();
-        request.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
-        let response = Refusal::RequestTimeout { seconds: 3 }.response(&request, None);
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(response.headers()["grpc-status"], "4");
-        assert_eq!(response.headers()[HEADER_REASON], "RequestTimeout");
-    }
-
-    #[test]
-    fn refusals_that_pass_say_when_to_come_back() {
-        let response = Refusal::QueueFull { waiting: 3 }.response(&HeaderMap::new(), None);
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(response.headers()[RETRY_AFTER], "1");
-    }
-
-    #[test]
-    fn a_cause_from_a_container_becomes_the_reason() {
-        let refusal = Refusal::CannotStart { reason: "ImagePullFailed".into(), message: "größe %".into() };
-        assert_eq!(refusal.reason(), "ImagePullFailed");
-        assert_eq!(percent_encode("größe %"), "gr%C3%B6%C3%9Fe %25");
     }
 }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::HOST;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::error::Refusal;
+use crate::error::respond::Asked;
 use crate::function::FunctionCell;
 use crate::listen::conn::ActiveRequest;
 use crate::registry::Registry;
@@ -45,7 +46,7 @@ pub async fn handle(
         Target::Function(cell) => Some(cell.clone()),
         Target::Hosts(registry) => registry.lookup(&host),
     };
-    let asked = shape_of(request.headers());
+    let asked = Asked::of(request.headers());
     let arrival = Arrival { client, at, host, active };
     let result = match &cell {
         None => Err(Refusal::UnknownHost),
@@ -69,15 +70,4 @@ fn host_of(request: &Request<Incoming>) -> String {
         Some(authority) => authority.as_str().to_owned(),
         None => request.headers().get(HOST).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned(),
     }
-}
-
-/// The fields that decide what a refusal looks like; the request itself is gone by then.
-fn shape_of(headers: &HeaderMap) -> HeaderMap {
-    let mut shape = HeaderMap::new();
-    for name in [http::header::ACCEPT, http::header::CONTENT_TYPE] {
-        if let Some(value) = headers.get(&name) {
-            shape.insert(name, value.clone());
-        }
-    }
-    shape
 }

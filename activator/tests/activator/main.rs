@@ -5,6 +5,7 @@
 mod cold;
 mod control;
 mod drain;
+mod errors;
 mod harness;
 mod limits;
 mod proxy;

@@ -1,0 +1,94 @@
+//! Holds `docs/errors.md` against the table, and the table against the promises about it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::*;
+
+/// One refusal of each kind. A new kind does not compile until it is listed here, in [`number`].
+fn every_kind() -> Vec<Refusal> {
+    let (reason, message) = (String::new(), String::new());
+    let all = vec![
+        Refusal::UnknownHost,
+        Refusal::BadRequest(""),
+        Refusal::MethodNotSupported,
+        Refusal::QueueFull { waiting: 1 },
+        Refusal::QueueBytesFull { bytes: 1 },
+        Refusal::ActivatorFull,
+        Refusal::CannotStart { reason: reason.clone(), message: message.clone() },
+        Refusal::ColdStartTimeout { reason, message, seconds: 1 },
+        Refusal::NoFreeSlot { seconds: 1 },
+        Refusal::FunctionDeleted,
+        Refusal::ResponseStartTimeout { seconds: 1 },
+        Refusal::RequestTimeout { seconds: 1 },
+        Refusal::PodClosedConnection,
+        Refusal::InvalidResponse,
+        Refusal::RequestBodyFailed,
+        Refusal::NoSocket,
+    ];
+    for (at, refusal) in all.iter().enumerate() {
+        assert_eq!(number(refusal), at, "{refusal:?}");
+    }
+    all
+}
+
+fn number(refusal: &Refusal) -> usize {
+    match refusal {
+        Refusal::UnknownHost => 0,
+        Refusal::BadRequest(_) => 1,
+        Refusal::MethodNotSupported => 2,
+        Refusal::QueueFull { .. } => 3,
+        Refusal::QueueBytesFull { .. } => 4,
+        Refusal::ActivatorFull => 5,
+        Refusal::CannotStart { .. } => 6,
+        Refusal::ColdStartTimeout { .. } => 7,
+        Refusal::NoFreeSlot { .. } => 8,
+        Refusal::FunctionDeleted => 9,
+        Refusal::ResponseStartTimeout { .. } => 10,
+        Refusal::RequestTimeout { .. } => 11,
+        Refusal::PodClosedConnection => 12,
+        Refusal::InvalidResponse => 13,
+        Refusal::RequestBodyFailed => 14,
+        Refusal::NoSocket => 15,
+    }
+}
+
+/// The rows of the document's table: kind → HTTP, gRPC, Retry-After.
+fn documented() -> BTreeMap<String, [String; 3]> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect::<Vec<_>>();
+    rows.map(cells).map(|c| (c[1].clone(), [c[2].clone(), c[3].clone(), c[4].clone()])).collect()
+}
+
+#[test]
+fn the_document_is_the_table() {
+    let coded: BTreeMap<String, [String; 3]> = every_kind()
+        .iter()
+        .map(Refusal::row)
+        .map(|row| {
+            let grpc = format!("{} {:?}", row.grpc as u16, row.grpc);
+            let retry = row.retry_after.map_or("–".to_owned(), |seconds| format!("{seconds} s"));
+            (row.kind.to_owned(), [row.status.as_u16().to_string(), grpc, retry])
+        })
+        .collect();
+    assert_eq!(documented(), coded, "docs/errors.md (left) has to say what activator/src/error.rs (right) does");
+}
+
+#[test]
+fn whatever_is_refused_for_lack_of_room_passes() {
+    for refusal in every_kind() {
+        let row = refusal.row();
+        let for_now = row.status == StatusCode::SERVICE_UNAVAILABLE && refusal != Refusal::FunctionDeleted;
+        assert_eq!(row.retry_after.is_some(), for_now, "{}", row.kind);
+        assert!(row.status.is_client_error() || row.status.is_server_error(), "{}", row.kind);
+        assert!(!refusal.to_string().is_empty());
+    }
+}
+
+#[test]
+fn a_cause_from_a_container_becomes_the_reason() {
+    let refusal = Refusal::CannotStart { reason: "ImagePullFailed".into(), message: "no such image".into() };
+    assert_eq!((refusal.reason(), refusal.row().kind), ("ImagePullFailed", "CannotStart"));
+}
