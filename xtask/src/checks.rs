@@ -28,6 +28,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("pilotlight-scaling", &[]),
     ("pilotlight-operator", &["pilotlight-crds", "pilotlight-scaling"]),
     ("pilotlight-activator", &["pilotlight-crds", "pilotlight-scaling"]),
+    ("pilotlight-bench", &[]),
     ("pilotlight-cluster", &[]),
     ("pilotlight-e2e", &["pilotlight-crds"]),
     ("xtask", &["pilotlight-cluster", "pilotlight-crds"]),

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
 use self::recipe::{Recipe, Source, select};
+pub(crate) use self::rootfs::require;
 use crate::shell::{Steps, cargo, output, program, repository, run};
 
 /// Tag of every image that is built here.
@@ -48,11 +49,13 @@ pub(crate) fn command(steps: &mut Steps, only: &[String], optimize: bool) -> Res
 
 fn build_as(steps: &mut Steps, only: &[String], optimize: bool) -> Result<Vec<Image>> {
     let recipes = select(only)?;
-    rootfs::require("buildah", "buildah")?;
+    require("buildah", "buildah")?;
     let _lock = lock(steps)?;
     let packages: Vec<&str> = recipes.iter().filter_map(|recipe| recipe.source.package()).collect();
     if !packages.is_empty() {
-        steps.step(&format!("static binaries: {}", packages.join(", ")), || compile(&packages, optimize))?;
+        steps.step(&format!("static binaries: {}", packages.join(", ")), || {
+            compile(&packages, &static_target(), optimize)
+        })?;
     }
     let mut images = Vec::new();
     for recipe in recipes {
@@ -97,9 +100,9 @@ fn host() -> Result<String> {
 }
 
 /// Compiles packages. Link-time optimization is for what is published: it gains some percent, and takes minutes at each change.
-fn compile(packages: &[&str], optimize: bool) -> Result<()> {
+fn compile(packages: &[&str], target: &Path, optimize: bool) -> Result<()> {
     let mut build = cargo(&["build", "--release", "--locked", "--target", &host()?, "--target-dir"]);
-    build.arg(static_target()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    build.arg(target).env("RUSTFLAGS", "-C target-feature=+crt-static");
     if optimize {
         build.env("CARGO_PROFILE_RELEASE_LTO", "thin").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4");
     }
@@ -107,6 +110,14 @@ fn compile(packages: &[&str], optimize: bool) -> Result<()> {
         build.args(["--package", package]);
     }
     run(&mut build)
+}
+
+/// A package's program as its published image has it. It has a folder of its own: in one folder with the images for tests, each would
+/// throw away the other's work.
+pub(crate) fn published(package: &str) -> Result<PathBuf> {
+    let target = folder().join("published");
+    compile(&[package], &target, true)?;
+    Ok(target.join(host()?).join("release").join(package))
 }
 
 impl Recipe {
@@ -150,7 +161,7 @@ impl Recipe {
             }
             Source::Go(package) => {
                 let staged = context.join(package);
-                rootfs::require("go", "golang-go")?;
+                require("go", "golang-go")?;
                 let mut build = program("go", &["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]);
                 build.arg(&staged).arg(format!("./{package}")).env("CGO_ENABLED", "0");
                 run(build.current_dir(repository().join("examples")))?;

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: everything that a developer or CI runs. Each command can be run again at any point.
 
+mod bench;
 mod checks;
 mod crds;
 #[cfg(test)]
@@ -30,6 +31,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Every test: checks, units, and the promises to a user on a real cluster.
     Test(test::Arguments),
+    /// The benchmarks, each against its peers in the same run.
+    Bench(bench::Arguments),
     /// Formatting, lints, licences, drift and unit tests: everything that needs no cluster.
     Check,
     /// A real Kubernetes on this machine, without Docker.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Cluster(arguments) => return pilotlight_cluster::cli::run(arguments),
         Command::Demo(arguments) => interruptible(|| demo::command(&arguments)),
         Command::Test(arguments) => interruptible(|| test::command(&arguments)),
+        Command::Bench(arguments) => interruptible(|| bench::command(&arguments)),
         Command::Check => {
             let mut steps = shell::Steps::default();
             let outcome = checks::all(&mut steps);

@@ -1,0 +1,175 @@
+//! `isolation`: one Function gets 10,000 requests at once while it has no pod; another, warm, goes on at 500 requests a second. What the
+//! second one sees of that, beside the same run undisturbed.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::Common;
+use crate::api::{Api, Served};
+use crate::load::{Client, Load, Outcome, Pace};
+use crate::peers::{Addresses, Stand};
+use crate::report::{Series, rounded};
+use crate::wire::Protocol;
+
+const FLOOD: usize = 10_000;
+const WARM_PER_SECOND: u32 = 500;
+/// So long each run lasts; the cold Function's pod comes in the middle of the disturbed one.
+const RUN: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(50);
+
+/// What came of a flood, as its process tells it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Flooded {
+    answered: u64,
+    failed: u64,
+}
+
+/// Sends one request on each of many connections, waits for the answers, and says how many came.
+///
+/// # Errors
+/// A connection cannot be opened.
+pub(crate) fn flood(address: SocketAddr, requests: usize) -> Result<()> {
+    let load = Load { address, protocol: Protocol::Http1, connections: requests, streams: 1, path: "/" };
+    let outcome = Client::connect(&load)?.run(Pace::Once(PATIENCE))?;
+    println!("{}", serde_json::to_string(&Flooded { answered: outcome.answered, failed: outcome.failed })?);
+    Ok(())
+}
+
+/// Latencies of the warm Function over the rounds of one kind of run.
+#[derive(Default)]
+struct Warm {
+    answered: u64,
+    errors: u64,
+    p50: Series,
+    p99: Series,
+}
+
+impl Warm {
+    fn add(&mut self, outcome: &Outcome) {
+        self.answered += outcome.answered;
+        self.errors += outcome.failed;
+        self.p50.push(outcome.micros(0.5));
+        self.p99.push(outcome.micros(0.99));
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "answered": self.answered, "errors": self.errors,
+            "p50_us": rounded(self.p50.median()), "p99_us": rounded(self.p99.median()),
+        })
+    }
+}
+
+/// Runs the benchmark and prints its figures.
+///
+/// # Errors
+/// Something cannot be started.
+pub(crate) fn run(common: &Common) -> Result<()> {
+    let stand = Stand::new(common.activator.clone())?;
+    let (_app, behind) = stand.app()?;
+    let (mut alone, mut disturbed) = (Warm::default(), Warm::default());
+    let mut flooded = Flooded { answered: 0, failed: 0 };
+    for round in 0..common.rounds {
+        eprintln!("isolation: round {} of {}", round + 1, common.rounds);
+        let one = Round::run(&stand, &behind, false)?;
+        alone.add(&one.warm);
+        let two = Round::run(&stand, &behind, true)?;
+        disturbed.add(&two.warm);
+        if let Some(flood) = two.flooded {
+            flooded.answered += flood.answered;
+            flooded.failed += flood.failed;
+        }
+    }
+    let ratio = disturbed.p99.median() / alone.p99.median();
+    eprintln!(
+        "\na warm Function at {WARM_PER_SECOND} requests a second, {} rounds of {} s\n\
+         undisturbed:                      {} answered, {} errors, p50 {:.0} µs, p99 {:.0} µs\n\
+         beside {FLOOD} requests for a cold one: {} answered, {} errors, p50 {:.0} µs, p99 {:.0} µs\n\
+         p99, disturbed / undisturbed: {ratio:.2}\n\
+         the cold one's requests, over all rounds: {} answered, {} failed",
+        common.rounds,
+        RUN.as_secs(),
+        alone.answered,
+        alone.errors,
+        alone.p50.median(),
+        alone.p99.median(),
+        disturbed.answered,
+        disturbed.errors,
+        disturbed.p50.median(),
+        disturbed.p99.median(),
+        flooded.answered,
+        flooded.failed,
+    );
+    if common.json {
+        let output = json!({
+            "undisturbed": alone.json(), "disturbed": disturbed.json(), "p99_ratio": rounded(ratio),
+            "flood": { "answered": flooded.answered, "failed": flooded.failed },
+        });
+        println!("{output}");
+    }
+    Ok(())
+}
+
+struct Round {
+    warm: Outcome,
+    flooded: Option<Flooded>,
+}
+
+impl Round {
+    /// One run with an activator of its own.
+    fn run(stand: &Stand, behind: &Addresses, with_flood: bool) -> Result<Self> {
+        let routes = Addresses::free()?;
+        let served = |name, listen: SocketAddr, warm| Served {
+            name,
+            port: listen.port(),
+            pod: behind.http1,
+            protocol: "http1",
+            warm,
+        };
+        let (warm, cold) = (served("warm", routes.http1, true), served("cold", routes.h2c, false));
+        let api = Api::start(&[warm, cold.clone()])?;
+        let _activator = stand.activator(&api, &routes)?;
+        let load = Load { address: routes.http1, protocol: Protocol::Http1, connections: 16, streams: 1, path: "/" };
+        let mut client = Client::connect(&load)?;
+        client.run(Pace::Open { per_second: WARM_PER_SECOND, during: Duration::from_secs(1) })?;
+        let flood = with_flood.then(|| start_flood(routes.h2c)).transpose()?;
+        let outcome = std::thread::scope(|scope| {
+            let late = flood.is_some().then(|| {
+                scope.spawn(|| {
+                    std::thread::sleep(RUN / 2);
+                    let woken = api.was_woken(&cold);
+                    api.add_pod(&cold);
+                    woken
+                })
+            });
+            let outcome = client.run(Pace::Open { per_second: WARM_PER_SECOND, during: RUN });
+            if late.is_some_and(|late| !late.join().unwrap_or(false)) {
+                bail!("the activator did not wake the Function that was flooded");
+            }
+            outcome
+        });
+        let flooded = flood.map(finish_flood).transpose()?;
+        Ok(Self { warm: outcome?, flooded })
+    }
+}
+
+/// Floods from a process of its own, which gets what CPU time the warm Function's client leaves: it is the activator that is measured.
+fn start_flood(address: SocketAddr) -> Result<Child> {
+    let mut command = Command::new("nice");
+    command.args(["-n", "19"]).arg(std::env::current_exe()?).args(["flood", "--address", &address.to_string()]);
+    command.args(["--requests", &FLOOD.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.spawn().context("cannot start the flood")
+}
+
+fn finish_flood(child: Child) -> Result<Flooded> {
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("the flood ended with {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("the flood did not say what came of it")
+}
