@@ -39,6 +39,14 @@ pub enum Refusal {
         "this activator holds as many waiting requests as it may; try again, or raise --max-pending-requests, --max-pending-bytes or the activator's replicas"
     )]
     ActivatorFull,
+    /// This Function's fair share of the activator's room is taken.
+    #[error(
+        "{waiting} requests wait for this Function, and what room this activator has left is for others; try again later, or raise --max-pending-requests, --max-pending-bytes or the activator's replicas"
+    )]
+    FairShareTaken {
+        /// How many wait.
+        waiting: u64,
+    },
     /// The revision cannot start, and waiting does not help.
     #[error("the function cannot start: {message}")]
     CannotStart {
@@ -138,6 +146,7 @@ impl Refusal {
             Self::QueueFull { .. } => Row::new("QueueFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
             Self::QueueBytesFull { .. } => Row::new("QueueBytesFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
             Self::ActivatorFull => Row::new("ActivatorFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+            Self::FairShareTaken { .. } => Row::new("FairShareTaken", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
             Self::CannotStart { .. } => Row::new("CannotStart", Http::SERVICE_UNAVAILABLE, Unavailable, Some(10)),
             Self::ColdStartTimeout { .. } => {
                 Row::new("ColdStartTimeout", Http::SERVICE_UNAVAILABLE, Unavailable, Some(10))

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::function::telemetry::{BalanceMetrics, FunctionBalance};
 use crate::function::trace::WakeTrace;
 use crate::index::FunctionKey;
 
@@ -57,6 +58,7 @@ pub struct Metrics {
     in_flight: Family<FunctionLabels, Gauge>,
     queued: Family<FunctionLabels, Gauge>,
     connections: Gauge,
+    balance: BalanceMetrics,
 }
 
 fn histogram() -> Histogram {
@@ -74,6 +76,7 @@ impl Default for Metrics {
             in_flight: Family::default(),
             queued: Family::default(),
             connections: Gauge::default(),
+            balance: BalanceMetrics::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("requests", "Requests answered, by class of status", metrics.requests.clone());
@@ -87,6 +90,7 @@ impl Default for Metrics {
         registry.register("in_flight_requests", "Requests at pods", metrics.in_flight.clone());
         registry.register("queued_requests", "Requests that wait for a pod", metrics.queued.clone());
         registry.register("client_connections", "Client connections", metrics.connections.clone());
+        metrics.balance.register(registry);
         metrics
     }
 }
@@ -117,6 +121,7 @@ impl Metrics {
             reasons: Mutex::default(),
             cold_start: PHASES.map(|phase| self.cold_start.get_or_create_owned(&phase_labels(key, phase))),
             wakes: self.wakes.get_or_create_owned(&labels(key)),
+            balance: self.balance.function(key),
         }
     }
 
@@ -130,6 +135,7 @@ impl Metrics {
             self.cold_start.remove(&phase_labels(key, phase));
         }
         self.wakes.remove(&labels(key));
+        self.balance.forget(key);
         self.in_flight.remove(&labels(key));
         self.queued.remove(&labels(key));
         for reason in function.reasons() {
@@ -166,6 +172,8 @@ pub struct FunctionMetrics {
     cold_start: [Histogram; 4],
     /// Wakes that wrote `/scale`.
     pub wakes: Counter,
+    /// Retries and ejections.
+    pub balance: FunctionBalance,
 }
 
 impl FunctionMetrics {

@@ -67,7 +67,7 @@ pub fn next_retry(last: Option<Duration>) -> Duration {
 /// Runs until nothing waits for a wake. There is one for each Function at most ([`FunctionCell::ensure_wake`]).
 pub async fn run(cell: Arc<FunctionCell>) {
     let mut retry: Option<Duration> = None;
-    while let Some(need) = cell.wake_step() {
+    while let Some(need) = cell.wake_step().await {
         let (result, look_at) = match need {
             Need::Nothing => return,
             Need::Look { at } => (Ok(()), at),

@@ -7,7 +7,7 @@ pub mod schedule;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pilotlight_crds::workload::Protocol;
 use tokio::sync::{Notify, Semaphore};
@@ -33,6 +33,8 @@ pub struct Upstream {
     /// Shared HTTP/2 connections.
     pub h2: H2Pool,
     kubernetes_ready: AtomicBool,
+    /// Failures since it last did well.
+    failures: AtomicU32,
     nudge: Notify,
 }
 
@@ -48,6 +50,7 @@ impl Upstream {
             h1: H1Pool::default(),
             h2: H2Pool::default(),
             kubernetes_ready: AtomicBool::new(pod.ready),
+            failures: AtomicU32::new(0),
             nudge: Notify::new(),
         }
     }
@@ -56,6 +59,23 @@ impl Upstream {
     pub fn close_idle(&self) {
         self.h1.clear();
         self.h2.clear();
+    }
+
+    /// It answered as it should.
+    pub fn note_success(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// It failed; gives how often in a row.
+    pub fn note_failure(&self) -> u32 {
+        self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// It begins, or begins anew, as if it had failed so often in a row.
+    pub fn put_on_trial(&self, failures: u32) {
+        self.failures.store(failures, Ordering::Relaxed);
     }
 
     /// Kubernetes' own Ready condition, as the watch shows it. Turning ready makes a prober look at once.

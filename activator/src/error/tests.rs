@@ -25,6 +25,7 @@ fn every_kind() -> Vec<Refusal> {
         Refusal::InvalidResponse,
         Refusal::RequestBodyFailed,
         Refusal::NoSocket,
+        Refusal::FairShareTaken { waiting: 1 },
     ];
     for (at, refusal) in all.iter().enumerate() {
         assert_eq!(number(refusal), at, "{refusal:?}");
@@ -50,6 +51,7 @@ fn number(refusal: &Refusal) -> usize {
         Refusal::InvalidResponse => 13,
         Refusal::RequestBodyFailed => 14,
         Refusal::NoSocket => 15,
+        Refusal::FairShareTaken { .. } => 16,
     }
 }
 

@@ -4,16 +4,31 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tracing::info;
 
 use super::FunctionCell;
+use super::endpoints::SlotRef;
+use super::outlier;
 use super::queue::{QueueError, Seq};
-use super::state::{SlotRef, State};
+use super::state::State;
 use super::trace::WakeTrace;
 use crate::endpoint::Upstream;
 use crate::error::Refusal;
 use crate::index::FunctionConfig;
+use crate::limits::NoRoom;
 use crate::runtime::Shared;
+
+/// Requests that get or lose their place at once; then other tasks have a turn.
+const BATCH: usize = 64;
+
+/// Lets other tasks have a turn after each [`BATCH`].
+pub(super) async fn breathe(done: usize) {
+    if done.is_multiple_of(BATCH) {
+        tokio::task::yield_now().await;
+    }
+}
 
 /// A request that waits for a slot. Its room in the process-wide bound is given back when it is dropped.
 #[derive(Debug)]
@@ -71,15 +86,36 @@ impl Slot {
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.slot.upstream
     }
+
+    /// The pod began to answer.
+    pub fn answered(&mut self) {
+        if self.slot.unanswered {
+            self.cell.lock().answered(&mut self.slot);
+            self.cell.hand_out(Instant::now());
+        }
+    }
+
+    /// The pod did what it should.
+    pub fn succeeded(&self) {
+        self.slot.upstream.note_success();
+    }
+
+    /// The pod failed, in one of the ways that speak against it ([`outlier`]).
+    pub fn failed(&self) {
+        let failures = self.slot.upstream.note_failure();
+        if failures < outlier::CONSECUTIVE || !self.cell.lock().eject(Instant::now(), &self.slot) {
+            return;
+        }
+        self.cell.metrics.balance.ejections.inc();
+        let key = &self.cell.key;
+        info!(function = %key.name, namespace = %key.namespace, pod = %self.slot.upstream.pod, failures, "ejected a pod that keeps failing");
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.armed {
-            let now = Instant::now();
-            self.cell.lock().release(now, self.slot.index, self.slot.id);
-            self.cell.slot_freed.notify_waiters();
-            self.cell.hand_out(now);
+            self.cell.end(&self.slot);
         }
     }
 }
@@ -147,9 +183,10 @@ impl FunctionCell {
         slot.armed = false;
         let (targets, entry) = {
             let mut state = self.lock();
-            let targets = state.give_up(now, slot.slot.index, slot.slot.id);
+            let targets = state.give_up(now, &slot.slot);
             (targets, self.enter(&mut state, now, seq, bytes))
         };
+        self.slot_freed.notify_waiters();
         self.probe(targets);
         self.hand_out(now);
         self.settle(seq, entry?, arrived).await
@@ -162,9 +199,14 @@ impl FunctionCell {
         if let Some(cause) = state.hopeless(now) {
             return Err(Refusal::CannotStart { reason: cause.reason, message: cause.message });
         }
-        if !self.shared.pending.take(bytes, &self.shared.limits) {
-            return Err(Refusal::ActivatorFull);
+        if state.closed {
+            return Err(Refusal::FunctionDeleted);
         }
+        let held = state.held();
+        self.shared.pending.take(held, bytes, &self.shared.limits).map_err(|error| match error {
+            NoRoom::Full => Refusal::ActivatorFull,
+            NoRoom::ShareTaken => Refusal::FairShareTaken { waiting: held.requests },
+        })?;
         let room = Room { shared: self.shared.clone(), bytes };
         let (answer, receiver) = oneshot::channel();
         let waiter = Waiter { answer, cold: state.usable() == 0, _room: room };
@@ -213,12 +255,49 @@ impl FunctionCell {
         Slot { cell: self.clone(), slot, armed: true }
     }
 
-    /// Gives free slots to those who wait. A client that went away in this very moment passes its slot on.
+    /// Gives a slot back, and to the next one that waits.
+    fn end(self: &Arc<Self>, slot: &SlotRef) {
+        let now = Instant::now();
+        let waiting = {
+            let mut state = self.lock();
+            state.release(now, slot);
+            state.queued() > 0
+        };
+        self.slot_freed.notify_waiters();
+        if waiting {
+            self.hand_out(now);
+        }
+    }
+
+    /// Gives free slots to those who wait: a batch now, the rest by and by, so that a crowd keeps no other Function waiting.
     pub(super) fn hand_out(self: &Arc<Self>, now: Instant) {
-        loop {
+        if self.hand_out_batch(now, false) || std::mem::replace(&mut self.lock().handing_out, true) {
+            return;
+        }
+        let cell = self.clone();
+        let rest = async move {
+            loop {
+                tokio::task::yield_now().await;
+                if cell.hand_out_batch(Instant::now(), true) {
+                    return;
+                }
+            }
+        };
+        // Without a runtime nobody is left who could wait.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(rest);
+        }
+    }
+
+    /// `true` where nobody is left who could get a slot. A client that went away in this very moment passes its slot on.
+    fn hand_out_batch(self: &Arc<Self>, now: Instant, rest: bool) -> bool {
+        for _ in 0..BATCH {
             let (waiter, slot, trace) = {
                 let mut state = self.lock();
-                let Some((waiter, slot)) = state.grant(now) else { return };
+                let Some((waiter, slot)) = state.grant(now) else {
+                    state.handing_out &= !rest;
+                    return true;
+                };
                 (waiter, slot, state.trace())
             };
             let trace = trace.filter(|_| waiter.cold);
@@ -227,11 +306,12 @@ impl FunctionCell {
                 self.take_back(unclaimed.slot, now);
             }
         }
+        false
     }
 
     fn take_back(&self, mut slot: Slot, now: Instant) {
         slot.armed = false;
-        self.lock().release(now, slot.slot.index, slot.slot.id);
+        self.lock().release(now, &slot.slot);
         self.slot_freed.notify_waiters();
     }
 }

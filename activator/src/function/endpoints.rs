@@ -1,18 +1,24 @@
 //! The endpoints of one Function and how each goes from Starting to Ready to Draining to gone. Pure.
 //!
 //! What always holds: an entry with requests in flight keeps its place, so that a slot's index stays valid; only a Ready entry
-//! that no hand-shake blocks is used.
+//! that no hand-shake blocks is used; while a revision has an endpoint that could be used, not all of them are ejected.
 
+mod slots;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::endpoint::{ProbeTarget, Upstream};
-use crate::index::PodView;
+use crate::index::{FunctionConfig, PodView};
 
-use super::balance::Load;
 use super::handshake::{Handshakes, covers};
+use super::outlier;
+use super::ramp::Ramp;
 use pilotlight_crds::control::DrainScope;
+
+pub use slots::SlotRef;
 
 /// How long a pod stays out of use after a committed step down without a deletion timestamp. The pod's own controller may have seen
 /// only the replicas after a quick wake and kept the pod; then it is used again.
@@ -27,6 +33,8 @@ pub enum Phase {
     Starting,
     /// It gets requests.
     Ready,
+    /// It failed too often: it gets no requests until this moment, and is probed then.
+    Ejected(Instant),
     /// A step down was committed: it gets no requests, and is probed anew if its pod is still there at this moment.
     Condemned(Instant),
     /// Its pod ends: it gets no more requests, and finishes those it has.
@@ -52,8 +60,16 @@ pub struct Endpoint {
     pub lease: Option<u32>,
     blocked: bool,
     probing: bool,
-    ejected: bool,
+    refused: bool,
     was_ready: bool,
+    /// Of the revision that gets the traffic.
+    active: bool,
+    /// Its slow start, while that lasts.
+    ramp: Option<Ramp>,
+    /// How often it was ejected since it last did well.
+    ejections: u32,
+    /// Its position among those with room.
+    open_at: Option<usize>,
 }
 
 impl Endpoint {
@@ -68,8 +84,12 @@ impl Endpoint {
             lease: None,
             blocked: false,
             probing: false,
-            ejected: false,
+            refused: false,
             was_ready: pod.ready,
+            active: false,
+            ramp: None,
+            ejections: 0,
+            open_at: None,
         }
     }
 
@@ -77,12 +97,23 @@ impl Endpoint {
     pub fn usable(&self) -> bool {
         self.phase == Phase::Ready && !self.blocked
     }
+
+    /// It gets requests from now on: few at first, and after an ejection not one more failure.
+    fn begin(&mut self, now: Instant, target: u32) {
+        self.phase = Phase::Ready;
+        self.ramp = Some(Ramp::new(now, target));
+        self.upstream.put_on_trial(if self.ejections > 0 { outlier::CONSECUTIVE - 1 } else { 0 });
+    }
 }
 
 /// All endpoints of a Function.
 #[derive(Debug, Default)]
 pub struct Endpoints {
     entries: Vec<Option<Endpoint>>,
+    /// Places of those with room for a request.
+    open: Vec<usize>,
+    limit: u32,
+    target: u32,
     usable: usize,
     usable_active: usize,
 }
@@ -90,10 +121,11 @@ pub struct Endpoints {
 impl Endpoints {
     /// Follows the pods as the watch shows them.
     pub fn set_pods(&mut self, pods: &[Arc<PodView>], connect: impl Fn(&PodView) -> Arc<Upstream>) {
+        let live: HashMap<&str, &Arc<PodView>> =
+            pods.iter().filter(|pod| pod.is_live()).map(|pod| (&*pod.uid, pod)).collect();
         for entry in &mut self.entries {
             let Some(endpoint) = entry else { continue };
-            let pod = pods.iter().find(|pod| pod.uid == endpoint.uid && pod.is_live());
-            match pod {
+            match live.get(&*endpoint.uid) {
                 Some(pod) if pod.address == Some(endpoint.upstream.address) => {
                     endpoint.upstream.set_kubernetes_ready(pod.ready);
                     if endpoint.was_ready && !pod.ready && endpoint.phase == Phase::Ready {
@@ -111,15 +143,20 @@ impl Endpoints {
                 }
             }
         }
-        for pod in pods.iter().filter(|pod| pod.is_live() && pod.address.is_some()) {
-            let known = self.iter().any(|e| e.uid == pod.uid && e.phase != Phase::Draining);
-            if !known {
-                let upstream = connect(pod);
-                upstream.set_kubernetes_ready(pod.ready);
-                self.insert(Endpoint::new(pod, upstream));
-            }
+        let known: HashSet<Arc<str>> =
+            self.iter().filter(|e| e.phase != Phase::Draining).map(|e| e.uid.clone()).collect();
+        for pod in pods.iter().filter(|pod| pod.is_live() && pod.address.is_some() && !known.contains(&pod.uid)) {
+            let upstream = connect(pod);
+            upstream.set_kubernetes_ready(pod.ready);
+            self.insert(Endpoint::new(pod, upstream));
         }
-        self.remove_gone();
+        for at in 0..self.entries.len() {
+            self.settle(at);
+            self.remove_if_gone(at);
+        }
+        while self.entries.last().is_some_and(Option::is_none) {
+            self.entries.pop();
+        }
     }
 
     fn insert(&mut self, endpoint: Endpoint) {
@@ -129,25 +166,40 @@ impl Endpoints {
         }
     }
 
-    fn remove_gone(&mut self) {
-        for entry in &mut self.entries {
-            if entry.as_ref().is_some_and(|e| e.phase == Phase::Draining && e.in_flight == 0) {
-                *entry = None;
-            }
-        }
-        while self.entries.last().is_some_and(Option::is_none) {
-            self.entries.pop();
+    fn remove_if_gone(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at)
+            && entry.as_ref().is_some_and(|e| e.phase == Phase::Draining && e.in_flight == 0)
+        {
+            *entry = None;
         }
     }
 
     /// Works out anew which endpoints may be used; to be called after every change.
-    pub fn refresh(&mut self, handshakes: &Handshakes, active: Option<&str>) {
+    pub fn refresh(&mut self, now: Instant, handshakes: &Handshakes, config: &FunctionConfig) {
+        (self.limit, self.target) = (config.limit, config.target);
+        self.reinstate(now);
         (self.usable, self.usable_active) = (0, 0);
         for endpoint in self.entries.iter_mut().flatten() {
             endpoint.blocked = handshakes.blocks(&endpoint.revision, &endpoint.uid);
+            endpoint.active = Some(&endpoint.revision) == config.revision.as_ref();
             if endpoint.usable() {
                 self.usable += 1;
-                self.usable_active += usize::from(Some(&*endpoint.revision) == active);
+                self.usable_active += usize::from(endpoint.active);
+            }
+        }
+        for at in 0..self.entries.len() {
+            self.settle(at);
+        }
+    }
+
+    /// Where only ejected endpoints are left of a revision, they are better than none.
+    fn reinstate(&mut self, now: Instant) {
+        let ready: HashSet<Arc<str>> =
+            self.iter().filter(|e| e.phase == Phase::Ready).map(|e| e.revision.clone()).collect();
+        let target = self.target;
+        for endpoint in self.entries.iter_mut().flatten() {
+            if matches!(endpoint.phase, Phase::Ejected(_)) && !ready.contains(&endpoint.revision) {
+                endpoint.begin(now, target);
             }
         }
     }
@@ -165,30 +217,12 @@ impl Endpoints {
             targets.push(ProbeTarget {
                 index,
                 id: endpoint.id,
-                ejected: endpoint.ejected,
+                ejected: endpoint.refused,
                 upstream: endpoint.upstream.clone(),
                 checks: pod.checks.clone(),
             });
         }
         targets
-    }
-
-    /// How loaded each place is for a new request; capacity 0 where it must not be used. Endpoints of other revisions than the
-    /// active one only count while that one has none.
-    pub fn load(&self, at: usize, limit: u32, active: Option<&str>) -> Load {
-        let full = Load { in_flight: 0, capacity: 0 };
-        let Some(endpoint) = self.entries.get(at).and_then(Option::as_ref) else { return full };
-        let wanted = self.usable_active == 0 || Some(&*endpoint.revision) == active;
-        if !endpoint.usable() || !wanted {
-            return full;
-        }
-        let capacity = if limit == 0 { u32::MAX } else { endpoint.lease.unwrap_or(limit).min(limit) };
-        Load { in_flight: endpoint.in_flight, capacity }
-    }
-
-    /// Places, empty ones included.
-    pub fn places(&self) -> usize {
-        self.entries.len()
     }
 
     /// Endpoints that may be used now.
@@ -206,28 +240,15 @@ impl Endpoints {
         self.entries.get_mut(at)?.as_mut().filter(|e| e.id == id)
     }
 
-    /// The endpoint in a place.
-    pub fn at_mut(&mut self, at: usize) -> Option<&mut Endpoint> {
-        self.entries.get_mut(at)?.as_mut()
-    }
-
-    /// A request at it ended.
-    pub fn release(&mut self, at: usize, id: u64) {
-        let Some(endpoint) = self.get_mut(at, id) else { return };
-        endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
-        if endpoint.in_flight == 0 && endpoint.phase == Phase::Draining {
-            self.remove_gone();
-        }
-    }
-
     /// The prober of an endpoint saw its checks pass. `false` where it is not wanted any more.
-    pub fn passed(&mut self, at: usize, id: u64) -> bool {
+    pub fn passed(&mut self, now: Instant, at: usize, id: u64) -> bool {
+        let target = self.target;
         let Some(endpoint) = self.get_mut(at, id) else { return false };
         if endpoint.phase != Phase::Starting {
             return false;
         }
         endpoint.probing = false;
-        endpoint.phase = Phase::Ready;
+        endpoint.begin(now, target);
         true
     }
 
@@ -236,7 +257,7 @@ impl Endpoints {
         let Some(endpoint) = self.get_mut(at, id) else { return false };
         match endpoint.phase {
             Phase::Starting | Phase::Condemned(_) => true,
-            Phase::Ready | Phase::Draining => {
+            Phase::Ready | Phase::Ejected(_) | Phase::Draining => {
                 endpoint.probing = false;
                 false
             }
@@ -244,14 +265,31 @@ impl Endpoints {
     }
 
     /// Connecting failed: back to probing.
-    pub fn eject(&mut self, at: usize, id: u64) {
-        if let Some(endpoint) = self.get_mut(at, id)
+    pub fn unreachable(&mut self, slot: &SlotRef) {
+        if let Some(endpoint) = self.get_mut(slot.index, slot.id)
             && endpoint.phase == Phase::Ready
         {
             endpoint.phase = Phase::Starting;
-            endpoint.ejected = true;
+            endpoint.refused = true;
             endpoint.upstream.close_idle();
         }
+    }
+
+    /// It failed too often. `false` where it is used nevertheless, because too few others are left.
+    pub fn eject(&mut self, now: Instant, slot: &SlotRef) -> bool {
+        let Some(failing) = self.get_mut(slot.index, slot.id).filter(|e| e.phase == Phase::Ready) else { return false };
+        let revision = failing.revision.clone();
+        let of_revision = || self.iter().filter(|e| e.revision == revision);
+        let in_use = of_revision().filter(|e| e.usable()).count();
+        let ejected = of_revision().filter(|e| matches!(e.phase, Phase::Ejected(_))).count();
+        if !outlier::may_eject(in_use, ejected) {
+            return false;
+        }
+        let Some(endpoint) = self.get_mut(slot.index, slot.id) else { return false };
+        endpoint.phase = Phase::Ejected(now + outlier::ejected_for(endpoint.ejections));
+        endpoint.ejections += 1;
+        endpoint.upstream.close_idle();
+        true
     }
 
     /// A step down was committed for these pods.
@@ -264,23 +302,24 @@ impl Endpoints {
         }
     }
 
-    /// Pods that outlived a committed step down are probed anew.
+    /// Pods that outlived a committed step down, and those that were ejected for long enough, are probed anew.
     pub fn reprieve(&mut self, now: Instant) -> bool {
         let mut any = false;
         for endpoint in self.entries.iter_mut().flatten() {
-            if matches!(endpoint.phase, Phase::Condemned(until) if until <= now) {
+            if matches!(endpoint.phase, Phase::Condemned(until) | Phase::Ejected(until) if until <= now) {
                 endpoint.phase = Phase::Starting;
+                endpoint.refused = false;
                 any = true;
             }
         }
         any
     }
 
-    /// When the next condemned pod may be used again.
+    /// When the next pod that is condemned or ejected is probed again.
     pub fn next_reprieve(&self) -> Option<Instant> {
         self.iter()
             .filter_map(|e| match e.phase {
-                Phase::Condemned(until) => Some(until),
+                Phase::Condemned(until) | Phase::Ejected(until) => Some(until),
                 _ => None,
             })
             .min()

@@ -4,9 +4,13 @@ pub mod admission;
 pub mod balance;
 pub mod endpoints;
 pub mod handshake;
+pub mod outlier;
 pub mod queue;
+pub mod ramp;
+pub mod retry;
 pub mod samples;
 pub mod state;
+pub mod telemetry;
 pub mod trace;
 
 use std::pin::pin;
@@ -27,7 +31,7 @@ use crate::wake::{self, Need};
 
 pub use admission::{Admitted, Slot};
 
-use admission::Waiter;
+use admission::{Waiter, breathe};
 use samples::Bucket;
 use state::{PROBE_TROUBLE, State};
 
@@ -82,12 +86,19 @@ impl FunctionCell {
         self.wake_changed.notify_one();
     }
 
-    /// The Function is gone: whoever waits is told.
-    pub fn close(&self) {
-        while let Some(waiter) = self.next_evicted() {
-            waiter.refuse(Refusal::FunctionDeleted);
-        }
-        self.shared.metrics.forget(&self.metrics);
+    /// The Function is gone: whoever waits is told, and nobody can begin to wait.
+    pub fn close(self: &Arc<Self>) {
+        self.lock().closed = true;
+        let cell = self.clone();
+        tokio::spawn(async move {
+            let mut told = 0usize;
+            while let Some(waiter) = cell.next_evicted() {
+                waiter.refuse(Refusal::FunctionDeleted);
+                told += 1;
+                breathe(told).await;
+            }
+            cell.shared.metrics.forget(&cell.metrics);
+        });
     }
 
     fn next_evicted(&self) -> Option<Waiter> {
@@ -113,12 +124,15 @@ impl FunctionCell {
     }
 
     /// The wake task's next step; `None` where it must end.
-    pub fn wake_step(self: &Arc<Self>) -> Option<Need> {
-        let now = Instant::now();
-        while let Some((waiter, cause)) = self.next_hopeless(now) {
+    pub async fn wake_step(self: &Arc<Self>) -> Option<Need> {
+        let mut told = 0usize;
+        while let Some((waiter, cause)) = self.next_hopeless(Instant::now()) {
             let refusal = Refusal::CannotStart { reason: cause.reason, message: cause.message };
             waiter.refuse(refusal);
+            told += 1;
+            breathe(told).await;
         }
+        let now = Instant::now();
         let (need, targets) = {
             let mut state = self.lock();
             let targets = state.reprieve(now);
@@ -241,10 +255,16 @@ impl FunctionCell {
         self.ensure_wake();
     }
 
-    /// Once a second: pods that outlived a step down are probed anew.
+    /// Once a second: pods that outlived a step down or an ejection are probed anew; silent new pods get more.
     pub fn tick(self: &Arc<Self>) {
-        let targets = self.lock().reprieve(Instant::now());
+        let now = Instant::now();
+        let targets = {
+            let mut state = self.lock();
+            state.advance(now);
+            state.reprieve(now)
+        };
         self.probe(targets);
+        self.hand_out(now);
     }
 
     fn poke(&self) {
@@ -274,6 +294,18 @@ impl FunctionCell {
             queued: bucket.queued,
             in_flight: bucket.in_flight,
         }
+    }
+
+    /// Takes one retry of a request that may have reached a pod out of the Function's budget; `false` where it is used up.
+    pub fn may_replay(&self) -> bool {
+        let may = self.lock().may_replay(Instant::now());
+        let balance = &self.metrics.balance;
+        if may {
+            balance.replayed.inc()
+        } else {
+            balance.exhausted.inc()
+        };
+        may
     }
 
     /// Endpoints that may get requests now.

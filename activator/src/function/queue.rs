@@ -81,6 +81,11 @@ impl<W> Queue<W> {
         self.waiting.len()
     }
 
+    /// Bytes of those that wait.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -139,7 +144,7 @@ mod tests {
                 }
                 prop_assert_eq!(queue.len(), model.len());
                 prop_assert_eq!(queue.first(), model.first().map(|(seq, _)| *seq));
-                prop_assert_eq!(queue.bytes, model.iter().map(|(_, b)| b).sum::<u64>());
+                prop_assert_eq!(queue.bytes(), model.iter().map(|(_, b)| b).sum::<u64>());
             }
         }
     }

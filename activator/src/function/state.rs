@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope};
-
 use crate::endpoint::{ProbeTarget, Upstream};
 use crate::index::function::Certainty;
 use crate::index::{Cause, FunctionConfig, PodView};
+use crate::limits::Share;
 use crate::wake::Need;
 
-use super::balance::{self, Spread};
-use super::endpoints::{CONDEMNED_FOR, Endpoints};
+use super::balance::Spread;
+use super::endpoints::{Endpoints, SlotRef};
 use super::handshake::{Handshakes, fence_target};
 use super::queue::{Queue, QueueError, Seq};
+use super::retry::RetryBudget;
 use super::samples::{Bucket, Sampler};
 use super::trace::WakeTrace;
 
@@ -24,17 +24,6 @@ const REPORTED_GRACE: Duration = Duration::from_secs(3);
 pub const PROBE_TROUBLE: &str = "PodNotAnswering";
 /// At most one poke of a Function in so long.
 const POKE_EVERY: Duration = Duration::from_millis(100);
-
-/// A reserved place at an endpoint. Exactly one [`State::release`] or [`State::give_up`] must follow.
-#[derive(Clone, Debug)]
-pub struct SlotRef {
-    /// Place in the list of endpoints.
-    pub index: usize,
-    /// Which endpoint.
-    pub id: u64,
-    /// Its connections.
-    pub upstream: Arc<Upstream>,
-}
 
 /// The state of one Function. `W` is whatever it takes to answer a waiting request.
 #[derive(Debug)]
@@ -46,6 +35,7 @@ pub struct State<W> {
     queue: Queue<W>,
     handshakes: Handshakes,
     sampler: Sampler,
+    retries: RetryBudget,
     trace: Option<WakeTrace>,
     epoch: Instant,
     in_flight: u32,
@@ -54,6 +44,10 @@ pub struct State<W> {
     last_poke: Option<Instant>,
     /// The wake task runs; only the one who sets it may start one.
     pub wake_running: bool,
+    /// A task hands out slots; only the one who sets it may start one.
+    pub handing_out: bool,
+    /// The Function is gone.
+    pub closed: bool,
     /// The last trouble on the way to a ready pod: reason and message.
     pub trouble: Option<(String, String)>,
 }
@@ -69,6 +63,7 @@ impl<W> State<W> {
             queue: Queue::default(),
             handshakes: Handshakes::default(),
             sampler: Sampler::default(),
+            retries: RetryBudget::default(),
             trace: None,
             epoch,
             in_flight: 0,
@@ -76,6 +71,8 @@ impl<W> State<W> {
             spread: Spread::new(0x9E37_79B9_7F4A_7C15),
             last_poke: None,
             wake_running: false,
+            handing_out: false,
+            closed: false,
             trouble: None,
         }
     }
@@ -98,13 +95,13 @@ impl<W> State<W> {
         self.endpoints.set_pods(&pods, connect);
         self.pods = pods;
         self.cause = cause;
-        self.refresh();
+        self.refresh(now);
         self.note_phases(now);
         self.endpoints.to_probe(&self.pods)
     }
 
-    fn refresh(&mut self) {
-        self.endpoints.refresh(&self.handshakes, self.config.revision.as_deref());
+    fn refresh(&mut self, now: Instant) {
+        self.endpoints.refresh(now, &self.handshakes, &self.config);
     }
 
     fn note_phases(&mut self, now: Instant) {
@@ -123,6 +120,7 @@ impl<W> State<W> {
     pub fn arrive(&mut self, now: Instant) -> Seq {
         let micros = self.micros(now);
         self.sampler.arrived(micros);
+        self.retries.deposit(micros / 1_000_000);
         let seq = self.next_seq;
         self.next_seq += 1;
         seq
@@ -139,14 +137,15 @@ impl<W> State<W> {
     }
 
     fn pick(&mut self) -> Option<SlotRef> {
-        let random = self.spread.draw();
-        let (limit, active) = (self.config.limit, self.config.revision.as_deref());
-        let load = |at| self.endpoints.load(at, limit, active);
-        let index = balance::pick(self.endpoints.places(), load, random)?;
-        let endpoint = self.endpoints.at_mut(index)?;
-        endpoint.in_flight += 1;
+        let slot = self.endpoints.reserve(self.spread.draw())?;
         self.in_flight += 1;
-        Some(SlotRef { index, id: endpoint.id, upstream: endpoint.upstream.clone() })
+        Some(slot)
+    }
+
+    /// Takes one retry of a request that may have reached a pod out of the budget; `false` where it is used up.
+    pub fn may_replay(&mut self, now: Instant) -> bool {
+        let micros = self.micros(now);
+        self.retries.withdraw(micros / 1_000_000)
     }
 
     /// Lets a request wait.
@@ -209,25 +208,10 @@ impl<W> State<W> {
         waiter
     }
 
-    /// A request ended: its slot is free.
-    pub fn release(&mut self, now: Instant, index: usize, id: u64) {
-        self.endpoints.release(index, id);
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.count(now);
-    }
-
-    /// A request gives its slot back because its pod could not be connected to. The endpoint is probed anew.
-    pub fn give_up(&mut self, now: Instant, index: usize, id: u64) -> Vec<ProbeTarget> {
-        self.endpoints.eject(index, id);
-        self.release(now, index, id);
-        self.refresh();
-        self.endpoints.to_probe(&self.pods)
-    }
-
     /// An endpoint passed its checks. `false` where it is not wanted any more.
     pub fn probe_passed(&mut self, now: Instant, index: usize, id: u64) -> bool {
-        let passed = self.endpoints.passed(index, id);
-        self.refresh();
+        let passed = self.endpoints.passed(now, index, id);
+        self.refresh(now);
         if passed && let Some(trace) = &mut self.trace {
             trace.reachable.get_or_insert(now);
         }
@@ -246,59 +230,6 @@ impl<W> State<W> {
         if let Some(trace) = &mut self.trace {
             trace.patched.get_or_insert(now);
         }
-    }
-
-    /// Answers a drain request of the operator.
-    pub fn drain(&mut self, now: Instant, request: &DrainRequest) -> DrainResponse {
-        let in_flight = self.endpoints.in_flight_of(&request.scope);
-        let queued = match request.scope {
-            DrainScope::All { .. } => self.queued(),
-            DrainScope::Pods { .. } => 0,
-        };
-        if in_flight > 0 || queued > 0 {
-            return DrainResponse::Busy { in_flight, queued };
-        }
-        self.begin_drain(now, request);
-        DrainResponse::Drained
-    }
-
-    /// Sends nothing more to the pods in scope, though requests are in flight at them. [`Self::in_flight_at`] tells when they have ended.
-    pub fn begin_drain(&mut self, now: Instant, request: &DrainRequest) {
-        let expires = now + Duration::from_millis(request.ttl_millis);
-        self.handshakes.open(&request.handshake, request.scope.clone(), expires);
-        self.refresh();
-    }
-
-    /// Requests at the pods in scope.
-    pub fn in_flight_at(&self, scope: &DrainScope) -> u32 {
-        self.endpoints.in_flight_of(scope)
-    }
-
-    /// Ends a hand-shake. One that is unknown or was fenced changes nothing.
-    pub fn release_handshake(&mut self, now: Instant, id: &str, outcome: DrainOutcome) {
-        let Some(scope) = self.handshakes.close(id) else { return };
-        if outcome == DrainOutcome::Committed {
-            self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
-        }
-        self.refresh();
-    }
-
-    /// A fence that began at `asked` succeeded. `gone`: the step down had happened.
-    pub fn fenced(&mut self, now: Instant, asked: Instant, gone: bool) {
-        for scope in self.handshakes.fenced(asked) {
-            if gone {
-                self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
-            }
-        }
-        self.refresh();
-    }
-
-    /// Lets pods that outlived a step down be probed anew.
-    pub fn reprieve(&mut self, now: Instant) -> Vec<ProbeTarget> {
-        if !self.endpoints.reprieve(now) {
-            return Vec::new();
-        }
-        self.endpoints.to_probe(&self.pods)
     }
 
     /// What has to be done about `/scale` now.
@@ -365,6 +296,11 @@ impl<W> State<W> {
         u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
     }
 
+    /// What waits here: requests and their bytes.
+    pub fn held(&self) -> Share {
+        Share { requests: self.queue.len() as u64, bytes: self.queue.bytes() }
+    }
+
     fn micros(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
     }
@@ -391,5 +327,7 @@ impl<W> State<W> {
 }
 
 mod cause;
+mod slots;
+mod stepdown;
 #[cfg(test)]
 mod tests;

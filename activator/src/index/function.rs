@@ -62,6 +62,8 @@ pub struct FunctionConfig {
     pub wake_replicas: i32,
     /// Hard limit of requests at one pod; 0: none.
     pub limit: u32,
+    /// Requests that one pod is meant to have at once.
+    pub target: u32,
     /// From a request's arrival at a pod to the end of its response.
     pub request_timeout: Option<Duration>,
     /// Until the head of the response.
@@ -90,6 +92,7 @@ impl FunctionConfig {
             revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
             wake_replicas: i32::try_from(spec.scaling.min_replicas.max(1)).unwrap_or(1),
             limit: spec.concurrency.limit,
+            target: target(spec.scaling.target_concurrency, spec.concurrency.limit),
             request_timeout: seconds(spec.timeouts.request_seconds),
             response_start_timeout: seconds(spec.timeouts.response_start_seconds),
             idle_stream_timeout: seconds(spec.timeouts.idle_stream_seconds),
@@ -99,6 +102,11 @@ impl FunctionConfig {
             failing: failing(function),
         })
     }
+}
+
+/// As the autoscaler understands `scaling.targetConcurrency`, where 0 stands for the limit and else for 100.
+fn target(target: u32, limit: u32) -> u32 {
+    [target, limit].into_iter().find(|value| *value > 0).unwrap_or(100)
 }
 
 fn seconds(value: u32) -> Option<Duration> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use pilotlight_crds::names::HEADER_COLD_START;
@@ -19,13 +19,15 @@ use super::send::{SendError, send};
 use super::upgrade::{self, Tunnel};
 use crate::endpoint::connect::ConnectError;
 use crate::error::Refusal;
+use crate::function::outlier;
 use crate::function::trace::WakeTrace;
 use crate::function::{Admitted, FunctionCell, Slot};
 use crate::index::FunctionConfig;
 use crate::listen::conn::ActiveRequest;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// How often a request that is safe to replay is sent again after a pod broke the connection.
+/// How often one request that is idempotent (RFC 9110, section 9.2.2) and has no body is sent again after a pod broke the connection, as
+/// far as the Function's budget goes. A body is never sent twice: the connection takes it as it writes the head.
 const REPLAYS: u32 = 2;
 
 /// What is known of a request besides itself.
@@ -110,7 +112,7 @@ impl Attempts<'_> {
         parts: request::Parts,
         body: RequestBody,
     ) -> Result<(Response<Incoming>, Slot, Lease), Refusal> {
-        let replayable = body.is_empty() && is_safe(&parts.method) && !parts.headers.contains_key(UPGRADE);
+        let replayable = body.is_empty() && parts.method.is_idempotent() && !parts.headers.contains_key(UPGRADE);
         let copy = replayable.then(|| parts.clone());
         let mut request = Request::from_parts(parts, body);
         let mut replays = 0;
@@ -120,9 +122,18 @@ impl Attempts<'_> {
             self.started = Instant::now();
             let limits = &self.cell.shared().limits;
             let sending = send(slot.upstream(), request, replayable, replays > 0, limits);
-            let error = match self.in_time(sending).await? {
-                Ok((response, lease)) => return Ok((response, slot, lease)),
-                Err(error) => error,
+            let error = match self.in_time(sending).await {
+                Ok(Ok((response, lease))) => {
+                    note_answer(&mut slot, response.status());
+                    return Ok((response, slot, lease));
+                }
+                Ok(Err(error)) => error,
+                Err(late) => {
+                    if self.exchange.request_done() {
+                        slot.failed();
+                    }
+                    return Err(late);
+                }
             };
             let pod = slot.upstream().pod.clone();
             request = match error {
@@ -130,14 +141,22 @@ impl Attempts<'_> {
                     warn!(function = %self.cell.key.name, namespace = %self.cell.key.namespace, %error, "no socket for a connection to a pod");
                     return Err(Refusal::NoSocket);
                 }
-                SendError::NotSent { request, .. } => *request,
-                SendError::Broken(error) => match &copy {
-                    Some(copy) if replays < REPLAYS && !error.is_parse() => {
-                        replays += 1;
-                        Request::from_parts(copy.clone(), RequestBody::Empty)
+                SendError::NotSent { request, .. } => {
+                    self.cell.metrics.balance.unsent.inc();
+                    *request
+                }
+                SendError::Broken(error) => {
+                    if !self.exchange.request_failed() {
+                        slot.failed();
                     }
-                    _ => return Err(self.refusal(&error, &pod)),
-                },
+                    match &copy {
+                        Some(copy) if replays < REPLAYS && !error.is_parse() && self.cell.may_replay() => {
+                            replays += 1;
+                            Request::from_parts(copy.clone(), RequestBody::Empty)
+                        }
+                        _ => return Err(self.refusal(&error, &pod)),
+                    }
+                }
             };
             let again = self.cell.readmit(slot, seq, self.bytes, self.arrived).await?;
             self.cold = self.cold.or(again.cold);
@@ -169,8 +188,13 @@ impl Attempts<'_> {
     }
 }
 
-fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+fn note_answer(slot: &mut Slot, status: StatusCode) {
+    slot.answered();
+    if outlier::is_gateway_failure(status) {
+        slot.failed();
+    } else {
+        slot.succeeded();
+    }
 }
 
 struct Answered {

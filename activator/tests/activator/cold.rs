@@ -112,7 +112,7 @@ async fn a_client_that_goes_away_leaves_the_queue_at_once() {
     world.until_load((0, 1)).await;
     impatient.abort();
     world.until_load((0, 0)).await;
-    assert_eq!(world.activator.shared.pending.requests(), 0);
+    assert_eq!(world.activator.shared.pending.taken().requests, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pilotlight_crds::control::DrainScope;
+use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope};
 use pilotlight_crds::workload::Protocol;
 use proptest::prelude::*;
 
@@ -17,6 +17,7 @@ fn config(limit: u32) -> Arc<FunctionConfig> {
         revision: Some("hello-1".into()),
         wake_replicas: 1,
         limit,
+        target: 100,
         request_timeout: None,
         response_start_timeout: None,
         idle_stream_timeout: None,
@@ -128,7 +129,7 @@ fn one_that_arrives_never_overtakes_one_that_waits() {
     let (second, none) = bench.arrive();
     assert!(none.is_none());
     let first = first.unwrap();
-    bench.state.release(bench.now, first.index, first.id);
+    bench.state.release(bench.now, &first);
     let (third, none) = bench.arrive();
     assert!(none.is_none(), "a slot is free, and {second} is before {third}");
     assert_eq!(bench.state.grant(bench.now).unwrap().0, second);
@@ -147,7 +148,7 @@ fn a_pod_that_ends_finishes_what_it_has_and_gets_nothing_more() {
     bench.ready(&[pod(2)]);
     let (_, other) = bench.state.grant(bench.now).unwrap();
     assert_ne!(other.id, slot.id);
-    bench.state.release(bench.now, slot.index, slot.id);
+    bench.state.release(bench.now, &slot);
     assert_eq!(bench.state.in_flight(), 1);
 }
 
@@ -283,11 +284,11 @@ fn step(bench: &mut Bench, model: &mut Model, op: Op, limit: u32) {
         }
         Op::Release(at) if at < model.at_pods.len() => {
             let (slot, _) = model.at_pods.remove(at);
-            bench.state.release(bench.now, slot.index, slot.id);
+            bench.state.release(bench.now, &slot);
         }
         Op::GiveUp(at) if at < model.at_pods.len() => {
             let (slot, _) = model.at_pods.remove(at);
-            let targets = bench.state.give_up(bench.now, slot.index, slot.id);
+            let targets = bench.state.give_up(bench.now, &slot);
             model.probes.extend(targets.into_iter().map(|target| (target.id, target)));
         }
         Op::Leave(at) if at < model.waiting.len() => {
@@ -368,7 +369,7 @@ proptest! {
             }
         }
         for (slot, _) in std::mem::take(&mut model.at_pods) {
-            bench.state.release(bench.now, slot.index, slot.id);
+            bench.state.release(bench.now, &slot);
         }
         bench.later(1);
         prop_assert!(bench.now > bench.start);

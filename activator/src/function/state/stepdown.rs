@@ -1,0 +1,65 @@
+//! What the operator's step-down hand-shake does to a Function's state.
+
+use std::time::{Duration, Instant};
+
+use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope};
+
+use crate::endpoint::ProbeTarget;
+use crate::function::endpoints::CONDEMNED_FOR;
+
+use super::State;
+
+impl<W> State<W> {
+    /// Answers a drain request of the operator.
+    pub fn drain(&mut self, now: Instant, request: &DrainRequest) -> DrainResponse {
+        let in_flight = self.endpoints.in_flight_of(&request.scope);
+        let queued = match request.scope {
+            DrainScope::All { .. } => self.queued(),
+            DrainScope::Pods { .. } => 0,
+        };
+        if in_flight > 0 || queued > 0 {
+            return DrainResponse::Busy { in_flight, queued };
+        }
+        self.begin_drain(now, request);
+        DrainResponse::Drained
+    }
+
+    /// Sends nothing more to the pods in scope, though requests are in flight at them. [`Self::in_flight_at`] tells when they have ended.
+    pub fn begin_drain(&mut self, now: Instant, request: &DrainRequest) {
+        let expires = now + Duration::from_millis(request.ttl_millis);
+        self.handshakes.open(&request.handshake, request.scope.clone(), expires);
+        self.refresh(now);
+    }
+
+    /// Requests at the pods in scope.
+    pub fn in_flight_at(&self, scope: &DrainScope) -> u32 {
+        self.endpoints.in_flight_of(scope)
+    }
+
+    /// Ends a hand-shake. One that is unknown or was fenced changes nothing.
+    pub fn release_handshake(&mut self, now: Instant, id: &str, outcome: DrainOutcome) {
+        let Some(scope) = self.handshakes.close(id) else { return };
+        if outcome == DrainOutcome::Committed {
+            self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
+        }
+        self.refresh(now);
+    }
+
+    /// A fence that began at `asked` succeeded. `gone`: the step down had happened.
+    pub fn fenced(&mut self, now: Instant, asked: Instant, gone: bool) {
+        for scope in self.handshakes.fenced(asked) {
+            if gone {
+                self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
+            }
+        }
+        self.refresh(now);
+    }
+
+    /// Lets pods that outlived a step down be probed anew.
+    pub fn reprieve(&mut self, now: Instant) -> Vec<ProbeTarget> {
+        if !self.endpoints.reprieve(now) {
+            return Vec::new();
+        }
+        self.endpoints.to_probe(&self.pods)
+    }
+}
