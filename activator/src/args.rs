@@ -6,6 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::runtime::TlsConfig;
+use crate::tls::HandshakeLimits;
+
+/// Far below the minute or so that Kubernetes itself takes to change the files of a mounted Secret.
+const CERTIFICATE_RELOAD: Duration = Duration::from_secs(5);
 
 /// The activator: routes requests to Functions, wakes and balances their pods.
 #[derive(Clone, Debug, Parser)]
@@ -76,6 +81,20 @@ pub struct Args {
     /// terminationGracePeriodSeconds above this plus the drain delay.
     #[arg(long, env = "PILOTLIGHT_DRAIN_TIMEOUT_SECONDS", default_value_t = 660)]
     pub drain_timeout_seconds: u64,
+    /// Directories with tls.crt and tls.key, one for each certificate, separated by commas: mounted Secrets of type
+    /// kubernetes.io/tls. The client's SNI chooses by the certificates' own names; the first is the default. Read again
+    /// when they change. None: no TLS.
+    #[arg(long = "tls-certificate-dir", env = "PILOTLIGHT_TLS_CERTIFICATE_DIRS", value_delimiter = ',')]
+    pub tls_certificate_dirs: Vec<PathBuf>,
+    /// Port for HTTP/2 and HTTP/1.1 over TLS, where the Host header names the Function. Opened where there is a certificate.
+    #[arg(long, env = "PILOTLIGHT_TLS_PORT", default_value_t = 8443)]
+    pub tls_port: u16,
+    /// Seconds that a TLS handshake may take.
+    #[arg(long, env = "PILOTLIGHT_TLS_HANDSHAKE_TIMEOUT_SECONDS", default_value_t = 10)]
+    pub tls_handshake_timeout_seconds: u64,
+    /// TLS handshakes at once; further ones wait.
+    #[arg(long, env = "PILOTLIGHT_TLS_MAX_HANDSHAKES", default_value_t = 512)]
+    pub tls_max_handshakes: usize,
     /// Log as JSON, one object a line.
     #[arg(long, env = "PILOTLIGHT_LOG_JSON", default_value_t = false, action = clap::ArgAction::Set)]
     pub log_json: bool,
@@ -124,6 +143,8 @@ impl Args {
             ("idle-timeout-seconds", self.idle_timeout_seconds),
             ("write-stall-timeout-seconds", self.write_stall_timeout_seconds),
             ("connect-timeout-millis", self.connect_timeout_millis),
+            ("tls-handshake-timeout-seconds", self.tls_handshake_timeout_seconds),
+            ("tls-max-handshakes", self.tls_max_handshakes as u64),
         ]
         .into_iter()
         .find(|(_, value)| *value == 0);
@@ -148,6 +169,21 @@ impl Args {
             write_stall_timeout: Duration::from_secs(self.write_stall_timeout_seconds),
             connect_timeout: Duration::from_millis(self.connect_timeout_millis),
             ..Limits::default()
+        })
+    }
+}
+
+impl Args {
+    /// TLS towards clients; `None` without a certificate.
+    pub fn tls(&self) -> Option<TlsConfig> {
+        (!self.tls_certificate_dirs.is_empty()).then(|| TlsConfig {
+            port: self.tls_port,
+            certificates: self.tls_certificate_dirs.clone(),
+            handshakes: HandshakeLimits {
+                timeout: Duration::from_secs(self.tls_handshake_timeout_seconds),
+                concurrent: self.tls_max_handshakes,
+            },
+            reload: CERTIFICATE_RELOAD,
         })
     }
 }

@@ -21,5 +21,6 @@ pub mod route;
 pub mod runtime;
 pub mod scale;
 pub mod shutdown;
+pub mod tls;
 pub mod wake;
 pub mod watch;

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use crate::function::telemetry::{BalanceMetrics, FunctionBalance};
 use crate::function::trace::WakeTrace;
 use crate::index::FunctionKey;
+use crate::tls::metrics::TlsMetrics;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const PHASES: [&str; 4] = ["patched", "pod-seen", "ip-seen", "reachable"];
@@ -59,6 +60,8 @@ pub struct Metrics {
     queued: Family<FunctionLabels, Gauge>,
     connections: Gauge,
     balance: BalanceMetrics,
+    /// Of TLS towards clients.
+    pub tls: TlsMetrics,
 }
 
 fn histogram() -> Histogram {
@@ -77,6 +80,7 @@ impl Default for Metrics {
             queued: Family::default(),
             connections: Gauge::default(),
             balance: BalanceMetrics::default(),
+            tls: TlsMetrics::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("requests", "Requests answered, by class of status", metrics.requests.clone());
@@ -91,6 +95,7 @@ impl Default for Metrics {
         registry.register("queued_requests", "Requests that wait for a pod", metrics.queued.clone());
         registry.register("client_connections", "Client connections", metrics.connections.clone());
         metrics.balance.register(registry);
+        metrics.tls.register(registry);
         metrics
     }
 }

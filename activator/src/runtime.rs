@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::args::Args;
 use crate::control::{Control, Token};
 use crate::limits::{Limits, Pending};
 use crate::listen::sweep::Connections;
-use crate::listen::{accept, bind};
+use crate::listen::{Entrance, accept, bind};
 use crate::metrics::Metrics;
 use crate::proxy::Target;
 use crate::publish::Publisher;
@@ -30,6 +31,7 @@ use crate::registry::Registry;
 use crate::route::Domains;
 use crate::scale::{KubeScale, ScalePort};
 use crate::shutdown::{DrainSettings, drain};
+use crate::tls::{HandshakeLimits, TlsServer, reload};
 use crate::{admin, control, publish, watch};
 
 /// What all parts share.
@@ -146,6 +148,21 @@ pub struct Config {
     pub limits: Limits,
     /// The way out.
     pub drain: DrainSettings,
+    /// Where clients may use TLS.
+    pub tls: Option<TlsConfig>,
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Where it is spoken; the Host header names the Function; 0: any free port.
+    pub port: u16,
+    /// One for each certificate; the first is the default. Never empty.
+    pub certificates: Vec<PathBuf>,
+    /// Bounds of handshakes.
+    pub handshakes: HandshakeLimits,
+    /// How often the files are looked at.
+    pub reload: Duration,
 }
 
 /// A running activator.
@@ -156,6 +173,8 @@ pub struct Activator {
     pub registry: Arc<Registry>,
     /// Where the Host header names the Function.
     pub http: SocketAddr,
+    /// The same with TLS, where there are certificates.
+    pub https: Option<SocketAddr>,
     /// `/livez`, `/readyz`, `/metrics`.
     pub admin: SocketAddr,
     /// The control protocol.
@@ -167,7 +186,7 @@ impl Activator {
     /// Opens the ports and starts every task but the watches.
     ///
     /// # Errors
-    /// A port cannot be opened; the message names its flag.
+    /// A port cannot be opened, or a certificate cannot be used; the message names the flag.
     pub fn start(config: Config, scale: Arc<dyn ScalePort>) -> anyhow::Result<Self> {
         let open = |port: u16, flag: &str| -> anyhow::Result<(TcpListener, SocketAddr)> {
             let listener = bind(SocketAddr::new(config.bind, port)).with_context(|| {
@@ -181,20 +200,40 @@ impl Activator {
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
         let shared = Arc::new(Shared::new(config.limits, scale));
         let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains));
-        let target = Target::Hosts(registry.clone());
+        let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
-        tokio::spawn(accept(shared.clone(), http_listener, target, shared.stop_accepting.clone()));
+        tokio::spawn(accept(shared.clone(), http_listener, hosts(None), shared.stop_accepting.clone()));
+        let mut https = None;
+        if let Some(tls) = config.tls {
+            let (listener, address) = open(tls.port, "tls-port")?;
+            let server = start_tls(&shared, &tls)?;
+            tokio::spawn(accept(shared.clone(), listener, hosts(Some(server)), shared.stop_accepting.clone()));
+            https = Some(address);
+        }
         tokio::spawn(serve_admin(admin_listener, shared.clone(), registry.clone()));
         tokio::spawn(serve_control(control_listener, control));
         tokio::spawn(publish::run(shared.clone(), registry.clone()));
         tokio::spawn(sweep(shared.clone()));
-        Ok(Self { shared, registry, http, admin, control: control_address, drain: config.drain })
+        Ok(Self { shared, registry, http, https, admin, control: control_address, drain: config.drain })
     }
 
     /// Drains. `true` where everything in flight was finished.
     pub async fn drain(&self) -> bool {
         drain(&self.shared, self.drain).await
     }
+}
+
+fn start_tls(shared: &Arc<Shared>, config: &TlsConfig) -> anyhow::Result<Arc<TlsServer>> {
+    let metrics = &shared.metrics.tls;
+    let (store, sources) = reload::load(&config.certificates, metrics).map_err(|(directory, error)| {
+        let hint = "give --tls-certificate-dir a directory with tls.crt and tls.key, or leave it out";
+        anyhow::Error::new(error).context(format!("cannot use the certificate in {}: {hint}", directory.display()))
+    })?;
+    let store = Arc::new(store);
+    let server = Arc::new(TlsServer::new(store.clone(), metrics.clone(), config.handshakes)?);
+    let follow = reload::follow(store, sources, metrics.clone(), config.reload, shared.force_close.clone());
+    tokio::spawn(follow);
+    Ok(server)
 }
 
 async fn sweep(shared: Arc<Shared>) {
@@ -276,9 +315,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             quiet_max: Duration::from_secs(args.drain_delay_max_seconds),
             in_flight: Duration::from_secs(args.drain_timeout_seconds),
         },
+        tls: args.tls(),
     };
     let activator = Activator::start(config, Arc::new(KubeScale::new(client.clone())))?;
-    info!(http = %activator.http, admin = %activator.admin, control = %activator.control, "started");
+    info!(http = %activator.http, https = ?activator.https, admin = %activator.admin, control = %activator.control, "started");
     let (shared, registry) = (&activator.shared, &activator.registry);
     let namespace = args.namespace.clone();
     tokio::spawn(watch::functions(shared.clone(), registry.clone(), client.clone(), namespace.clone()));

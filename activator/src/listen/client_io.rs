@@ -10,27 +10,53 @@ use bytes::{Buf, BytesMut};
 use futures::FutureExt as _;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::conn::ConnState;
 
+/// What clients are spoken to through.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether written bytes may wait in the process, so that only flushing shows whether the client reads.
+    const BUFFERS: bool;
+
+    /// The socket below.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl ClientStream for TcpStream {
+    const BUFFERS: bool = false;
+
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl ClientStream for TlsStream<TcpStream> {
+    const BUFFERS: bool = true;
+
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// See the module.
-pub struct ClientIo {
-    stream: TokioIo<TcpStream>,
+pub struct ClientIo<S> {
+    stream: TokioIo<S>,
     sniffed: BytesMut,
     state: Arc<ConnState>,
 }
 
-impl ClientIo {
+impl<S: ClientStream> ClientIo<S> {
     /// `sniffed` was read from the stream already.
-    pub fn new(stream: TcpStream, sniffed: BytesMut, state: Arc<ConnState>) -> Self {
+    pub fn new(stream: S, sniffed: BytesMut, state: Arc<ConnState>) -> Self {
         Self { stream: TokioIo::new(stream), sniffed, state }
     }
 
     /// Whether the client has closed its side. As everywhere in hyper, a client that closes only its half counts as gone.
     fn peer_has_closed(&self) -> bool {
-        let ready = self.stream.inner().ready(Interest::READABLE).now_or_never();
+        let ready = self.stream.inner().socket().ready(Interest::READABLE).now_or_never();
         matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
     }
 
@@ -40,7 +66,7 @@ impl ClientIo {
     }
 }
 
-impl Read for ClientIo {
+impl<S: ClientStream> Read for ClientIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.sniffed.has_remaining() {
@@ -58,7 +84,7 @@ impl Read for ClientIo {
     }
 }
 
-impl Write for ClientIo {
+impl<S: ClientStream> Write for ClientIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.noted(polled)
@@ -68,7 +94,8 @@ impl Write for ClientIo {
         if self.state.takes_check() && self.peer_has_closed() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if S::BUFFERS { self.noted(polled) } else { polled }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,7 +1,6 @@
 //! One client connection: HTTP/1.1 or HTTP/2 by its first bytes, served until it ends, the sweep ends it, or the activator drains.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -13,18 +12,26 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tracing::debug;
 
-use super::client_io::ClientIo;
+use super::client_io::{ClientIo, ClientStream};
 use super::sweep::Look;
 use crate::proxy::body::Body;
-use crate::proxy::{self, Target};
+use crate::proxy::{self, Client, Target};
 use crate::runtime::Shared;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SNIFF: usize = 2048;
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
 
 /// How a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,38 +184,36 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// Serves a connection to its end. `permit` is its share of the process-wide bound.
-pub async fn serve(
+/// Serves a connection to its end. `protocol`: what TLS agreed on; else the first bytes tell.
+pub async fn serve<S: ClientStream>(
     shared: Arc<Shared>,
-    mut stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: S,
+    client: Client,
     target: Target,
-    permit: OwnedSemaphorePermit,
+    protocol: Option<Protocol>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
-    }
     let sniffing = tokio::time::timeout(shared.limits.header_timeout, sniff(&mut stream));
     let sniffed = tokio::select! {
         sniffed = sniffing => sniffed,
         () = shared.close_idle.cancelled() => return,
     };
-    let Ok(Ok((sniffed, is_h2))) = sniffed else { return };
-    let state = Arc::new(ConnState::new(shared.epoch, !is_h2));
+    let Ok(Ok((sniffed, looks_like))) = sniffed else { return };
+    let protocol = protocol.unwrap_or(looks_like);
+    let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
     let id = shared.clients.add(state.clone());
     let io = ClientIo::new(stream, sniffed, state.clone());
     let per_request = state.clone();
     let service = service_fn(move |request| {
         let (target, active) = (target.clone(), ActiveRequest::new(per_request.clone()));
-        async move { Ok::<_, std::convert::Infallible>(proxy::handle(&target, request, peer, active).await) }
+        async move { Ok::<_, std::convert::Infallible>(proxy::handle(&target, request, client, active).await) }
     });
-    if is_h2 {
-        drive(h2_builder(&shared).serve_connection(io, service), &state, &shared).await;
-    } else {
-        drive(h1_builder(&shared).serve_connection(io, service).with_upgrades(), &state, &shared).await;
+    match protocol {
+        Protocol::Http2 => drive(h2_builder(&shared).serve_connection(io, service), &state, &shared).await,
+        Protocol::Http1 => {
+            drive(h1_builder(&shared).serve_connection(io, service).with_upgrades(), &state, &shared).await;
+        }
     }
     shared.clients.remove(id);
-    drop(permit);
 }
 
 fn h1_builder(shared: &Shared) -> http1::Builder {
@@ -240,8 +245,9 @@ trait ServerConnection: Future<Output = hyper::Result<()>> {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<S> ServerConnection for http1::UpgradeableConnection<ClientIo, S>
+impl<C, S> ServerConnection for http1::UpgradeableConnection<ClientIo<C>, S>
 where
+    C: ClientStream,
     S: HttpService<Incoming, ResBody = Body> + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -250,8 +256,9 @@ where
     }
 }
 
-impl<S> ServerConnection for http2::Connection<ClientIo, S, TokioExecutor>
+impl<C, S> ServerConnection for http2::Connection<ClientIo<C>, S, TokioExecutor>
 where
+    C: ClientStream,
     S: HttpService<Incoming, ResBody = Body> + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send + 'static,
@@ -287,7 +294,7 @@ async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Sh
 }
 
 /// Reads until the protocol is clear.
-async fn sniff(stream: &mut TcpStream) -> io::Result<(BytesMut, bool)> {
+async fn sniff(stream: &mut impl ClientStream) -> io::Result<(BytesMut, Protocol)> {
     let mut bytes = BytesMut::with_capacity(SNIFF);
     loop {
         if stream.read_buf(&mut bytes).await? == 0 {
@@ -295,10 +302,10 @@ async fn sniff(stream: &mut TcpStream) -> io::Result<(BytesMut, bool)> {
         }
         let seen = bytes.len().min(PREFACE.len());
         if bytes[..seen] != PREFACE[..seen] {
-            return Ok((bytes, false));
+            return Ok((bytes, Protocol::Http1));
         }
         if seen == PREFACE.len() {
-            return Ok((bytes, true));
+            return Ok((bytes, Protocol::Http2));
         }
     }
 }

@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pilotlight_crds::control::RouteAck;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use self::conn::Protocol;
 use crate::function::FunctionCell;
-use crate::proxy::Target;
+use crate::proxy::{Client, Target};
 use crate::runtime::Shared;
+use crate::tls::TlsServer;
 
 const BACKLOG: i32 = 4096;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -43,7 +45,7 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 fn bind_exactly(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
@@ -111,11 +113,11 @@ async fn serve_route(shared: Arc<Shared>, address: SocketAddr, cell: Arc<Functio
     if !stop.is_cancelled() {
         shared.publisher.add_route(ack(&cell, address.port()));
     }
-    accept(shared, listener, Target::Function(cell), stop).await;
+    accept(shared, listener, Entrance { target: Target::Function(cell), tls: None }, stop).await;
 }
 
 /// Accepts until told to stop; then takes what the kernel has accepted already, so that no client is turned away that was let in.
-pub async fn accept(shared: Arc<Shared>, listener: TcpListener, target: Target, stop: CancellationToken) {
+pub async fn accept(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -123,7 +125,7 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, target: Target, 
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&shared, stream, peer, &target).await,
+            Ok((stream, peer)) => admit(&shared, stream, peer, &entrance).await,
             Err(error) => {
                 if !is_peers_fault(&error) {
                     warn!(%error, "cannot accept connections, will try again");
@@ -133,7 +135,7 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, target: Target, 
         }
     }
     while let Some(Ok((stream, peer))) = futures::FutureExt::now_or_never(listener.accept()) {
-        admit(&shared, stream, peer, &target).await;
+        admit(&shared, stream, peer, &entrance).await;
     }
 }
 
@@ -141,10 +143,45 @@ fn is_peers_fault(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
+/// What a listener's connections are about, and what they speak first.
+#[derive(Clone)]
+pub struct Entrance {
+    /// Which Function.
+    pub target: Target,
+    /// With TLS.
+    pub tls: Option<Arc<TlsServer>>,
+}
+
 /// Starts serving a connection once the process may have one more; until then accepting pauses.
-async fn admit(shared: &Arc<Shared>, stream: tokio::net::TcpStream, peer: SocketAddr, target: &Target) {
+async fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, entrance: &Entrance) {
     shared.note_accept();
     let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
-    let serving = conn::serve(shared.clone(), stream, peer, target.clone(), permit);
-    shared.tasks.spawn(serving);
+    let (serving, entrance) = (shared.clone(), entrance.clone());
+    shared.tasks.spawn(async move {
+        enter(serving, stream, peer, entrance).await;
+        drop(permit);
+    });
+}
+
+async fn enter(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, entrance: Entrance) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let Entrance { target, tls } = entrance;
+    let client = Client { address: peer, encrypted: tls.is_some() };
+    let Some(tls) = tls else { return conn::serve(shared, stream, client, target, None).await };
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream) => shaken,
+        () = shared.close_idle.cancelled() => return,
+    };
+    match shaken {
+        Ok(stream) => {
+            let protocol = stream.get_ref().1.alpn_protocol().map(|agreed| match agreed {
+                b"h2" => Protocol::Http2,
+                _ => Protocol::Http1,
+            });
+            conn::serve(shared, stream, client, target, protocol).await;
+        }
+        Err(error) => debug!(%error, "no encrypted connection"),
+    }
 }

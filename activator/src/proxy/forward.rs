@@ -1,7 +1,6 @@
 //! A request's way through one Function: admit, send, and try elsewhere what surely never reached a pod, until there is a response
 //! or a reason why not.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,10 @@ use pilotlight_crds::names::HEADER_COLD_START;
 use tracing::warn;
 
 use super::body::{Body, Held, Lease, PodBody};
-use super::headers;
 use super::request_body::{Exchange, RequestBody};
 use super::send::{SendError, send};
 use super::upgrade::{self, Tunnel};
+use super::{Client, headers};
 use crate::endpoint::connect::ConnectError;
 use crate::error::Refusal;
 use crate::function::outlier;
@@ -33,7 +32,7 @@ const REPLAYS: u32 = 2;
 /// What is known of a request besides itself.
 pub struct Arrival {
     /// Who sent it.
-    pub client: SocketAddr,
+    pub client: Client,
     /// When.
     pub at: Instant,
     /// The host that it was sent to.

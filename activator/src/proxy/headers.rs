@@ -2,13 +2,14 @@
 //! pretend to be the activator. Pure.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, Method, Version};
 
+use super::Client;
 use crate::error::Refusal;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -101,11 +102,11 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 }
 
 /// Adds this hop to the forwarding chain.
-pub fn forward(headers: &mut HeaderMap, client: SocketAddr, host: &str, version: Version) {
-    let ip = client.ip().to_canonical();
+pub fn forward(headers: &mut HeaderMap, client: Client, host: &str, version: Version) {
+    let (ip, scheme) = (client.address.ip().to_canonical(), client.scheme());
     append(headers, X_FORWARDED_FOR, &ip.to_string());
     if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     if !headers.contains_key(X_FORWARDED_HOST)
         && let Ok(value) = HeaderValue::from_str(host)
@@ -114,8 +115,8 @@ pub fn forward(headers: &mut HeaderMap, client: SocketAddr, host: &str, version:
     }
     let mut element = String::with_capacity(host.len() + 64);
     let written = match ip {
-        IpAddr::V4(ip) => write!(element, "for={ip};proto=http"),
-        IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\";proto=http"),
+        IpAddr::V4(ip) => write!(element, "for={ip};proto={scheme}"),
+        IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\";proto={scheme}"),
     };
     if written.is_ok() {
         if !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
@@ -202,7 +203,8 @@ mod tests {
     fn the_forwarding_chain_grows() {
         let mut headers =
             map(&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("via", "1.1 edge")]);
-        forward(&mut headers, "[::ffff:10.0.0.7]:99".parse().unwrap(), "hello.shop:80", Version::HTTP_2);
+        let client = Client { address: "[::ffff:10.0.0.7]:99".parse().unwrap(), encrypted: false };
+        forward(&mut headers, client, "hello.shop:80", Version::HTTP_2);
         assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 10.0.0.7");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "hello.shop:80");

@@ -33,11 +33,27 @@ pub enum Target {
     Function(Arc<FunctionCell>),
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Where it connected from.
+    pub address: SocketAddr,
+    /// Whether it came by TLS.
+    pub encrypted: bool,
+}
+
+impl Client {
+    /// The scheme that it used.
+    pub fn scheme(&self) -> &'static str {
+        if self.encrypted { "https" } else { "http" }
+    }
+}
+
 /// Answers one request.
 pub async fn handle(
     target: &Target,
     request: Request<Incoming>,
-    client: SocketAddr,
+    client: Client,
     active: ActiveRequest,
 ) -> Response<Body> {
     let at = Instant::now();

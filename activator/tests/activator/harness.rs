@@ -22,7 +22,7 @@ use pilotlight_activator::control::Token;
 use pilotlight_activator::index::FunctionKey;
 use pilotlight_activator::limits::Limits;
 use pilotlight_activator::route::Domains;
-use pilotlight_activator::runtime::{Activator, Config};
+use pilotlight_activator::runtime::{Activator, Config, TlsConfig};
 use pilotlight_activator::scale::{Scale, ScaleError, ScalePort};
 use pilotlight_activator::shutdown::DrainSettings;
 use pilotlight_crds::Function;
@@ -130,6 +130,10 @@ impl World {
     }
 
     pub(crate) fn with(limits: Limits, drain: DrainSettings) -> Self {
+        Self::with_tls(limits, drain, None)
+    }
+
+    pub(crate) fn with_tls(limits: Limits, drain: DrainSettings, tls: Option<TlsConfig>) -> Self {
         let scale = Arc::new(FakeScale::default());
         let config = Config {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -140,6 +144,7 @@ impl World {
             domains: Domains::new("cluster.local", "fn.example.com"),
             limits,
             drain,
+            tls,
         };
         let activator = Activator::start(config, scale.clone()).unwrap();
         activator.shared.functions_listed();
