@@ -175,6 +175,8 @@ pub struct Activator {
     pub http: SocketAddr,
     /// The same with TLS, where there are certificates.
     pub https: Option<SocketAddr>,
+    /// What is served there.
+    pub tls: Option<Arc<TlsServer>>,
     /// `/livez`, `/readyz`, `/metrics`.
     pub admin: SocketAddr,
     /// The control protocol.
@@ -203,18 +205,18 @@ impl Activator {
         let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
         tokio::spawn(accept(shared.clone(), http_listener, hosts(None), shared.stop_accepting.clone()));
-        let mut https = None;
-        if let Some(tls) = config.tls {
-            let (listener, address) = open(tls.port, "tls-port")?;
-            let server = start_tls(&shared, &tls)?;
-            tokio::spawn(accept(shared.clone(), listener, hosts(Some(server)), shared.stop_accepting.clone()));
-            https = Some(address);
+        let (mut https, mut tls) = (None, None);
+        if let Some(config) = config.tls {
+            let (listener, address) = open(config.port, "tls-port")?;
+            let server = start_tls(&shared, &config)?;
+            tokio::spawn(accept(shared.clone(), listener, hosts(Some(server.clone())), shared.stop_accepting.clone()));
+            (https, tls) = (Some(address), Some(server));
         }
         tokio::spawn(serve_admin(admin_listener, shared.clone(), registry.clone()));
         tokio::spawn(serve_control(control_listener, control));
         tokio::spawn(publish::run(shared.clone(), registry.clone()));
         tokio::spawn(sweep(shared.clone()));
-        Ok(Self { shared, registry, http, https, admin, control: control_address, drain: config.drain })
+        Ok(Self { shared, registry, http, https, tls, admin, control: control_address, drain: config.drain })
     }
 
     /// Drains. `true` where everything in flight was finished.

@@ -135,21 +135,26 @@ impl World {
 
     pub(crate) fn with_tls(limits: Limits, drain: DrainSettings, tls: Option<TlsConfig>) -> Self {
         let scale = Arc::new(FakeScale::default());
-        let config = Config {
+        let config = Config { limits, drain, tls, ..Self::config() };
+        let activator = Activator::start(config, scale.clone()).unwrap();
+        activator.shared.functions_listed();
+        activator.shared.pods_listed();
+        Self { activator, scale }
+    }
+
+    /// On loopback, with any free ports.
+    pub(crate) fn config() -> Config {
+        Config {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             http_port: 0,
             admin_port: 0,
             control_port: 0,
             token: Token::Fixed(TOKEN.into()),
             domains: Domains::new("cluster.local", "fn.example.com"),
-            limits,
-            drain,
-            tls,
-        };
-        let activator = Activator::start(config, scale.clone()).unwrap();
-        activator.shared.functions_listed();
-        activator.shared.pods_listed();
-        Self { activator, scale }
+            limits: Limits::default(),
+            drain: DrainSettings::default(),
+            tls: None,
+        }
     }
 
     /// With the Function `hello`, changed by `edit`.

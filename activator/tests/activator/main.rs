@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod certificates;
 mod cold;
 mod control;
 mod drain;
@@ -11,3 +12,4 @@ mod limits;
 mod proxy;
 mod retry;
 mod timeouts;
+mod tls;
