@@ -1,8 +1,9 @@
 //! `isolation`: one Function gets 10,000 requests at once while it has no pod; another, warm, goes on at 500 requests a second. What the
 //! second one sees of that, beside the same run undisturbed.
 
+use std::io::{BufRead as _, BufReader, Lines};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -18,8 +19,10 @@ use crate::wire::Protocol;
 
 const FLOOD: usize = 10_000;
 const WARM_PER_SECOND: u32 = 500;
-/// So long each run lasts; the cold Function's pod comes in the middle of the disturbed one.
+/// So long each run lasts; flood and late pod must fit into it.
 const RUN: Duration = Duration::from_secs(10);
+/// What the flood's process says when all its requests are on their way.
+const SENT: &str = "sent";
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// What came of a flood, as its process tells it.
@@ -35,7 +38,8 @@ struct Flooded {
 /// A connection cannot be opened.
 pub(crate) fn flood(address: SocketAddr, requests: usize) -> Result<()> {
     let load = Load { address, protocol: Protocol::Http1, connections: requests, streams: 1, path: "/" };
-    let outcome = Client::connect(&load)?.run(Pace::Once(PATIENCE))?;
+    let mut client = Client::connect(&load)?;
+    let outcome = client.run_and_tell(Pace::Once(PATIENCE), || println!("{SENT}"))?;
     println!("{}", serde_json::to_string(&Flooded { answered: outcome.answered, failed: outcome.failed })?);
     Ok(())
 }
@@ -137,39 +141,53 @@ impl Round {
         let load = Load { address: routes.http1, protocol: Protocol::Http1, connections: 16, streams: 1, path: "/" };
         let mut client = Client::connect(&load)?;
         client.run(Pace::Open { per_second: WARM_PER_SECOND, during: Duration::from_secs(1) })?;
-        let flood = with_flood.then(|| start_flood(routes.h2c)).transpose()?;
-        let outcome = std::thread::scope(|scope| {
-            let late = flood.is_some().then(|| {
-                scope.spawn(|| {
-                    std::thread::sleep(RUN / 2);
-                    let woken = api.was_woken(&cold);
-                    api.add_pod(&cold);
-                    woken
-                })
-            });
-            let outcome = client.run(Pace::Open { per_second: WARM_PER_SECOND, during: RUN });
-            if late.is_some_and(|late| !late.join().unwrap_or(false)) {
-                bail!("the activator did not wake the Function that was flooded");
+        let flood = with_flood.then(|| Flood::start(routes.h2c)).transpose()?;
+        std::thread::scope(|scope| {
+            let flooded = flood.map(|flood| scope.spawn(|| flood.run(&api, &cold)));
+            let warm = client.run(Pace::Open { per_second: WARM_PER_SECOND, during: RUN })?;
+            let Some(flooded) = flooded else { return Ok(Self { warm, flooded: None }) };
+            if !flooded.is_finished() {
+                bail!(
+                    "the flood outlasted the {} s beside which it should have been: the machine is too busy",
+                    RUN.as_secs()
+                );
             }
-            outcome
-        });
-        let flooded = flood.map(finish_flood).transpose()?;
-        Ok(Self { warm: outcome?, flooded })
+            let Ok(flooded) = flooded.join() else { bail!("the thread that watched the flood broke off") };
+            Ok(Self { warm, flooded: Some(flooded?) })
+        })
     }
 }
 
-/// Floods from a process of its own, which gets what CPU time the warm Function's client leaves: it is the activator that is measured.
-fn start_flood(address: SocketAddr) -> Result<Child> {
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(std::env::current_exe()?).args(["flood", "--address", &address.to_string()]);
-    command.args(["--requests", &FLOOD.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
-    command.spawn().context("cannot start the flood")
+/// A flood from a process of its own, which leaves the warm Function's client and app the first call on their core: it is the activator
+/// that is measured.
+struct Flood {
+    process: Child,
+    told: Lines<BufReader<ChildStdout>>,
 }
 
-fn finish_flood(child: Child) -> Result<Flooded> {
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("the flood ended with {}", output.status);
+impl Flood {
+    fn start(address: SocketAddr) -> Result<Self> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "5"]).arg(std::env::current_exe()?).args(["flood", "--address", &address.to_string()]);
+        command.args(["--requests", &FLOOD.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn().context("cannot start the flood")?;
+        let told = process.stdout.take().context("the flood has no standard output")?;
+        Ok(Self { process, told: BufReader::new(told).lines() })
     }
-    serde_json::from_slice(&output.stdout).context("the flood did not say what came of it")
+
+    /// Lets the cold Function's pod appear a second after all requests were sent, and gives what came of them.
+    fn run(mut self, api: &Api, cold: &Served) -> Result<Flooded> {
+        let sent = self.told.next().context("the flood said nothing")??;
+        if sent != SENT {
+            bail!("the flood said {sent} before its requests were sent");
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        if !api.was_woken(cold) {
+            bail!("the activator did not wake the Function that was flooded");
+        }
+        api.add_pod(cold);
+        let outcome = self.told.next().context("the flood did not say what came of it")??;
+        self.process.wait()?;
+        serde_json::from_str(&outcome).context("the flood did not say what came of it")
+    }
 }

@@ -121,6 +121,14 @@ impl Client {
     /// # Errors
     /// There is no timer, or no way to wait for sockets.
     pub(crate) fn run(&mut self, pace: Pace) -> Result<Outcome> {
+        self.run_and_tell(pace, || {})
+    }
+
+    /// As [`Client::run`]; calls `begun` when the first requests are sent, with [`Pace::Once`] all of them.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub(crate) fn run_and_tell(&mut self, pace: Pace, begun: impl FnOnce()) -> Result<Outcome> {
         let start = self.nanos();
         let mut run = Run::new(start, pace)?;
         let timer = run.timer.as_ref().map(|timer| timer.as_fd().as_raw_fd());
@@ -132,6 +140,7 @@ impl Client {
                 self.ask(at, start, &mut run);
             }
         }
+        begun();
         let outcome = self.until_answered(&mut run);
         if let Some(fd) = timer {
             self.poll.registry().deregister(&mut SourceFd(&fd))?;

@@ -54,6 +54,9 @@ enum Command {
         /// Only this load: http1, h2c or http1_64k.
         #[arg(long)]
         only: Option<String>,
+        /// Only this variant: direct, activator, haproxy or nginx; may be given several times. For profiling.
+        #[arg(long)]
+        peer: Vec<String>,
     },
     /// One Function flooded while it has no pod, another warm: what the second one sees of it.
     Isolation {
@@ -88,7 +91,7 @@ fn main() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     match arguments.command {
-        Command::Proxy { common, only } => proxy::run(&common, only.as_deref()),
+        Command::Proxy { common, only, peer } => proxy::run(&common, only.as_deref(), &peer),
         Command::Isolation { common } => isolation::run(&common),
         Command::App { http1, h2c } => app::run(http1, h2c),
         Command::Flood { address, requests } => isolation::flood(address, requests),

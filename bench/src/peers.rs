@@ -121,7 +121,7 @@ impl Stand {
         self.folder.path().join(name)
     }
 
-    fn start(&self, name: &str, command: &mut Command, addresses: &Addresses) -> Result<Program> {
+    fn start(&self, name: &str, command: &Command, addresses: &Addresses) -> Result<Program> {
         let log = self.path(&format!("{name}.log"));
         let core = if name == "app" { self.home } else { self.core };
         let mut program = Program::start(command, core, self.home, &log)?;
@@ -138,7 +138,7 @@ impl Stand {
         let addresses = Addresses::free()?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["app", "--http1", &addresses.http1.to_string(), "--h2c", &addresses.h2c.to_string()]);
-        Ok((self.start("app", &mut command, &addresses)?, addresses))
+        Ok((self.start("app", &command, &addresses)?, addresses))
     }
 
     /// Starts a peer before the app.
@@ -188,7 +188,7 @@ impl Stand {
             command.args([flag, &address.port().to_string()]);
         }
         command.env("KUBECONFIG", api.kubeconfig(self.folder.path())?).env("RUST_LOG", "info");
-        self.start("activator", &mut command, routes)
+        self.start("activator", &command, routes)
     }
 }
 

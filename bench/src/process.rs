@@ -1,7 +1,6 @@
 //! Programs under measurement: started on one core, asked for their CPU time and memory, and ended whatever happens.
 
 use std::fs::File;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,10 +48,11 @@ impl Program {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start(command: &mut Command, core: usize, home: usize, log: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &Command, core: usize, home: usize, log: &Path) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
+        let mut command = ended_with_us(command);
         let file = File::create(log).with_context(|| format!("making {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         pin(core)?;
         let child = command.spawn().with_context(|| format!("cannot start {name}"));
         pin(home)?;
@@ -82,6 +82,22 @@ impl Program {
     /// It has ended.
     pub(crate) fn memory(&self) -> Result<u64> {
         self.pids().into_iter().map(proportional_bytes).sum::<Result<u64>>().context(self.name.clone())
+    }
+
+    /// Moves all its threads to one core.
+    ///
+    /// # Errors
+    /// It has ended, or the machine has no such core for us.
+    pub(crate) fn move_to(&self, core: usize) -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(core)?;
+        for pid in self.pids() {
+            for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+                let thread = task?.file_name().to_string_lossy().parse()?;
+                sched_setaffinity(Pid::from_raw(thread), &set)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a condition, and no longer than the program lives.
@@ -122,6 +138,14 @@ impl Drop for Program {
     }
 }
 
+/// The same command, ended by the kernel when this process is gone, however it went.
+fn ended_with_us(command: &Command) -> Command {
+    let mut wrapped = Command::new("setpriv");
+    wrapped.args(["--pdeathsig", "TERM"]).arg(command.get_program()).args(command.get_args());
+    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapped
+}
+
 fn cpu_ticks(pid: u32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name is in parentheses and may hold anything; utime and stime are the 12th and 13th field after it.
@@ -149,7 +173,7 @@ mod tests {
         let log = folder.path().join("log");
         let mut busy = Command::new("sh");
         busy.args(["-c", "echo here; while :; do :; done"]);
-        let mut program = Program::start(&mut busy, core, home, &log).unwrap();
+        let mut program = Program::start(&busy, core, home, &log).unwrap();
         let started = program.cpu().unwrap();
         let told = || std::fs::read_to_string(&log).is_ok_and(|text| text == "here\n");
         program.wait_until("it says so", Duration::from_secs(10), told).unwrap();

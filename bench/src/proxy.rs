@@ -80,11 +80,13 @@ impl Kind {
 ///
 /// # Errors
 /// Something cannot be started, or a request failed.
-pub(crate) fn run(common: &Common, only: Option<&str>) -> Result<()> {
+pub(crate) fn run(common: &Common, only: Option<&str>, named: &[String]) -> Result<()> {
     let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| only.is_none_or(|key| key == kind.key)).collect();
     if kinds.is_empty() {
         bail!("--only takes http1, h2c or http1_64k");
     }
+    let peers: Vec<Peer> =
+        Peer::ALL.into_iter().filter(|peer| named.is_empty() || named.iter().any(|name| name == peer.name())).collect();
     let stand = Stand::new(common.activator.clone())?;
     let (app, behind) = stand.app()?;
     eprintln!(
@@ -96,17 +98,17 @@ pub(crate) fn run(common: &Common, only: Option<&str>) -> Result<()> {
     );
     let mut output = Map::new();
     for kind in kinds {
-        let peers: Vec<Running> = Peer::ALL.into_iter().map(|peer| stand.peer(peer, &behind)).collect::<Result<_>>()?;
+        let running: Vec<Running> = peers.iter().map(|peer| stand.peer(*peer, &behind)).collect::<Result<_>>()?;
         let mut table = Table::default();
         for round in 0..common.rounds {
-            for running in &peers {
+            for running in &running {
                 eprintln!("{}: round {} of {}: {}", kind.key, round + 1, common.rounds, running.peer.name());
-                measure(kind, running, &app, Duration::from_millis(common.millis), &mut table)?;
+                measure(kind, running, &stand, &app, Duration::from_millis(common.millis), &mut table)?;
             }
         }
-        drop(peers);
+        drop(running);
         if kind.key == "http1" {
-            for peer in [Peer::Activator, Peer::Haproxy, Peer::Nginx] {
+            for peer in peers.iter().copied().filter(|peer| *peer != Peer::Direct) {
                 eprintln!("{}: memory for each connection: {}", kind.key, peer.name());
                 memory(&stand.peer(peer, &behind)?, &behind, &mut table)?;
             }
@@ -120,7 +122,14 @@ pub(crate) fn run(common: &Common, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn measure(kind: &Kind, running: &Running, app: &Program, during: Duration, table: &mut Table) -> Result<()> {
+fn measure(
+    kind: &Kind,
+    running: &Running,
+    stand: &Stand,
+    app: &Program,
+    during: Duration,
+    table: &mut Table,
+) -> Result<()> {
     let (peer, measured) = (running.peer, running.program.as_ref().unwrap_or(app));
     let mut client = Client::connect(&kind.load(&running.addresses))?;
     clean(client.run(Pace::Closed(WARM_UP))?)?;
@@ -139,6 +148,12 @@ fn measure(kind: &Kind, running: &Running, app: &Program, during: Duration, tabl
     clean(client.run(Pace::Closed(WARM_UP))?)?;
     let low = clean(client.run(Pace::Closed(during / 2))?)?;
     table.push(peer, Figure::LowLoadP50, low.micros(0.5));
+    measured.move_to(stand.home)?;
+    let low = clean(client.run(Pace::Closed(during / 2))?)?;
+    table.push(peer, Figure::LowLoadOneCoreP50, low.micros(0.5));
+    if peer != Peer::Direct {
+        measured.move_to(stand.core)?;
+    }
     Ok(())
 }
 

@@ -47,6 +47,8 @@ pub(crate) enum Figure {
     P99,
     /// Median with one request at a time, microseconds.
     LowLoadP50,
+    /// The same with everything on one core, so that no other has to wake up: the proxy's own work.
+    LowLoadOneCoreP50,
     /// Bytes of memory for each idle connection.
     IdleConnection,
     /// Bytes of memory for each connection with a request in flight.
@@ -63,6 +65,7 @@ impl Figure {
             Self::P50 => "p50_us",
             Self::P99 => "p99_us",
             Self::LowLoadP50 => "low_load_p50_us",
+            Self::LowLoadOneCoreP50 => "low_load_one_core_p50_us",
             Self::IdleConnection => "idle_connection_bytes",
             Self::BusyConnection => "busy_connection_bytes",
         }
@@ -123,13 +126,10 @@ impl Table {
             }
         }
         for peer in [Peer::Activator, Peer::Haproxy, Peer::Nginx] {
-            let low = |peer| self.median(peer, Figure::LowLoadP50);
-            if let (Some(with), Some(without)) = (low(peer), low(Peer::Direct)) {
-                text.push_str(&format!(
-                    "added by {} with one request at a time: {:.1} µs\n",
-                    peer.name(),
-                    with - without
-                ));
+            for figure in [Figure::LowLoadP50, Figure::LowLoadOneCoreP50] {
+                if let (Some(with), Some(without)) = (self.median(peer, figure), self.median(Peer::Direct, figure)) {
+                    text.push_str(&format!("added by {}, {}: {:.1}\n", peer.name(), figure.key(), with - without));
+                }
             }
         }
         text
