@@ -1,5 +1,7 @@
 //! Command line flags, each with an environment variable, and their checks: a mistake names the flag and the remedy.
 
+pub mod observe;
+
 use clap::Parser;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use crate::limits::Limits;
 use crate::runtime::TlsConfig;
+use crate::telemetry::sampler::SamplerError;
 use crate::tls::HandshakeLimits;
 
 /// Far below the minute or so that Kubernetes itself takes to change the files of a mounted Secret.
@@ -98,6 +101,9 @@ pub struct Args {
     /// Log as JSON, one object a line.
     #[arg(long, env = "PILOTLIGHT_LOG_JSON", default_value_t = false, action = clap::ArgAction::Set)]
     pub log_json: bool,
+    /// What is told of requests.
+    #[command(flatten)]
+    pub observe: observe::Observe,
 }
 
 /// A flag whose value cannot work.
@@ -115,6 +121,23 @@ pub enum ArgsError {
         /// What was given.
         got: usize,
     },
+    /// No share.
+    #[error("--access-log-ratio is {got}: give a share from 0 (errors only) to 1 (every request)")]
+    AccessLogRatio {
+        /// What was given.
+        got: String,
+    },
+    /// Not by HTTP.
+    #[error(
+        "the OTLP endpoint is {got:?}: give the collector's http:// or https:// URL, with its port for OTLP over HTTP (4318)"
+    )]
+    OtlpEndpoint {
+        /// What was given.
+        got: String,
+    },
+    /// The sampler does not exist.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
     /// The maximum must not be below the delay.
     #[error(
         "--drain-delay-max-seconds ({max}) is below --drain-delay-seconds ({delay}): raise the first or lower the second"

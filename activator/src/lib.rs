@@ -21,6 +21,7 @@ pub mod route;
 pub mod runtime;
 pub mod scale;
 pub mod shutdown;
+pub mod telemetry;
 pub mod tls;
 pub mod wake;
 pub mod watch;

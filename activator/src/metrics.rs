@@ -1,8 +1,10 @@
 //! Metrics in Prometheus' text format. Labels are function and namespace and small closed sets, never a path or host. Each Function
 //! holds its own series, so that a request touches atomics only.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+pub mod histogram;
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,10 +18,14 @@ use prometheus_client::registry::Registry;
 use crate::function::telemetry::{BalanceMetrics, FunctionBalance};
 use crate::function::trace::WakeTrace;
 use crate::index::FunctionKey;
+use crate::telemetry::Telemetry;
 use crate::tls::metrics::TlsMetrics;
+use histogram::Durations;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const PHASES: [&str; 4] = ["patched", "pod-seen", "ip-seen", "reachable"];
+/// Reasons that one Function can have; more are counted as `Other`. They are a small closed set, unless somebody writes statuses by hand.
+const MAX_REASONS: usize = 40;
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,48 +60,110 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<ClassLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
+    duration: Family<ClassLabels, Durations>,
+    queue: Family<FunctionLabels, Durations>,
+    upstream: Family<FunctionLabels, Durations>,
+    abandoned: Family<FunctionLabels, Counter>,
     cold_start: Family<PhaseLabels, Histogram, fn() -> Histogram>,
+    cold_starts: Family<FunctionLabels, Counter>,
     wakes: Family<FunctionLabels, Counter>,
+    active: Family<FunctionLabels, Gauge>,
     in_flight: Family<FunctionLabels, Gauge>,
     queued: Family<FunctionLabels, Gauge>,
     connections: Gauge,
     balance: BalanceMetrics,
     /// Of TLS towards clients.
     pub tls: TlsMetrics,
+    /// Requests for host names that no Function answers to.
+    pub unrouted: Counter,
 }
 
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Registers every metric, those of the telemetry too.
+    pub fn new(telemetry: &Telemetry) -> Self {
+        let mut metrics = Self::registered();
+        if let Some(log) = &telemetry.access_log {
+            let help = "Lines of the access log that did not fit into its queue";
+            metrics.registry.register("access_log_dropped", help, log.dropped.clone());
+        }
+        if let Some(tracer) = &telemetry.tracer {
+            let help = "Spans that the collector took";
+            metrics.registry.register("spans_exported", help, tracer.exported.clone());
+            let help = "Spans that the collector did not take, and traces that did not fit into the queue to it";
+            metrics.registry.register("spans_dropped", help, tracer.dropped.clone());
+        }
+        metrics
+    }
+
+    fn registered() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("pilotlight_activator"),
             requests: Family::default(),
             refused: Family::default(),
+            duration: Family::default(),
+            queue: Family::default(),
+            upstream: Family::default(),
+            abandoned: Family::default(),
             cold_start: Family::new_with_constructor(histogram),
+            cold_starts: Family::default(),
             wakes: Family::default(),
+            active: Family::default(),
             in_flight: Family::default(),
             queued: Family::default(),
             connections: Gauge::default(),
             balance: BalanceMetrics::default(),
             tls: TlsMetrics::default(),
+            unrouted: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("requests", "Requests answered, by class of status", metrics.requests.clone());
         registry.register("refused", "Requests that the activator answered itself, by reason", metrics.refused.clone());
         registry.register(
+            "http_server_request_duration_seconds",
+            "From a request's arrival to the end of its response, by class of status",
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "queue_duration_seconds",
+            "Waiting for a slot, of the requests that had none at once",
+            metrics.queue.clone(),
+        );
+        registry.register(
+            "upstream_duration_seconds",
+            "From sending a request to a pod to the head of its response",
+            metrics.upstream.clone(),
+        );
+        registry.register(
+            "abandoned",
+            "Requests whose client went away before the answer began",
+            metrics.abandoned.clone(),
+        );
+        registry.register(
             "cold_start_seconds",
             "From the first waiting request to each phase of a wake",
             metrics.cold_start.clone(),
         );
+        registry.register("faas_coldstarts", "Requests that no pod was ready for", metrics.cold_starts.clone());
         registry.register("wakes", "Wakes that set a Deployment's replicas", metrics.wakes.clone());
+        registry.register(
+            "http_server_active_requests",
+            "Requests that are at pods or wait for one",
+            metrics.active.clone(),
+        );
         registry.register("in_flight_requests", "Requests at pods", metrics.in_flight.clone());
         registry.register("queued_requests", "Requests that wait for a pod", metrics.queued.clone());
         registry.register("client_connections", "Client connections", metrics.connections.clone());
         metrics.balance.register(registry);
         metrics.tls.register(registry);
+        registry.register(
+            "unrouted_requests",
+            "Requests for host names that no Function answers to",
+            metrics.unrouted.clone(),
+        );
         metrics
     }
 }
@@ -124,6 +192,12 @@ impl Metrics {
             requests: CLASSES.map(|class| self.requests.get_or_create_owned(&class_labels(key, class))),
             refused: self.refused.clone(),
             reasons: Mutex::default(),
+            duration: self.duration.clone(),
+            durations: Default::default(),
+            queue: self.queue.get_or_create_owned(&labels(key)),
+            upstream: self.upstream.get_or_create_owned(&labels(key)),
+            abandoned: self.abandoned.get_or_create_owned(&labels(key)),
+            cold_starts: self.cold_starts.get_or_create_owned(&labels(key)),
             cold_start: PHASES.map(|phase| self.cold_start.get_or_create_owned(&phase_labels(key, phase))),
             wakes: self.wakes.get_or_create_owned(&labels(key)),
             balance: self.balance.function(key),
@@ -135,12 +209,20 @@ impl Metrics {
         let key = &function.key;
         for class in CLASSES {
             self.requests.remove(&class_labels(key, class));
+            self.duration.remove(&class_labels(key, class));
         }
         for phase in PHASES {
             self.cold_start.remove(&phase_labels(key, phase));
         }
         self.wakes.remove(&labels(key));
         self.balance.forget(key);
+        for family in [&self.abandoned, &self.cold_starts] {
+            family.remove(&labels(key));
+        }
+        for family in [&self.queue, &self.upstream] {
+            family.remove(&labels(key));
+        }
+        self.active.remove(&labels(key));
         self.in_flight.remove(&labels(key));
         self.queued.remove(&labels(key));
         for reason in function.reasons() {
@@ -158,6 +240,7 @@ impl Metrics {
         connections: usize,
     ) -> Result<String, std::fmt::Error> {
         for (key, in_flight, queued) in loads {
+            self.active.get_or_create(&labels(&key)).set(i64::from(in_flight) + i64::from(queued));
             self.in_flight.get_or_create(&labels(&key)).set(i64::from(in_flight));
             self.queued.get_or_create(&labels(&key)).set(i64::from(queued));
         }
@@ -168,12 +251,26 @@ impl Metrics {
     }
 }
 
+fn class_of(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
+}
+
 /// One Function's series.
 pub struct FunctionMetrics {
     key: FunctionKey,
     requests: [Counter; 5],
     refused: Family<ReasonLabels, Counter>,
-    reasons: Mutex<BTreeSet<String>>,
+    reasons: Mutex<Vec<(Box<str>, Counter)>>,
+    duration: Family<ClassLabels, Durations>,
+    durations: [OnceLock<Durations>; 5],
+    /// How long requests waited for a slot.
+    pub queue: Durations,
+    /// How long pods took for the head of a response.
+    pub upstream: Durations,
+    /// Requests whose client went away before the answer began.
+    pub abandoned: Counter,
+    /// Requests that no pod was ready for.
+    pub cold_starts: Counter,
     cold_start: [Histogram; 4],
     /// Wakes that wrote `/scale`.
     pub wakes: Counter,
@@ -184,21 +281,34 @@ pub struct FunctionMetrics {
 impl FunctionMetrics {
     /// A request was answered.
     pub fn answered(&self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-        self.requests[class].inc();
+        self.requests[class_of(status)].inc();
     }
 
-    /// The activator answered itself. Reasons are a small closed set.
+    /// A request's response has ended. A class of status that a Function never answered with has no series.
+    pub fn finished(&self, status: StatusCode, took: Duration) {
+        let class = class_of(status);
+        let create = || self.duration.get_or_create_owned(&class_labels(&self.key, CLASSES[class]));
+        self.durations[class].get_or_init(create).observe(took);
+    }
+
+    /// The activator answered itself.
     pub fn refused(&self, reason: &str) {
-        self.refused.get_or_create(&reason_labels(&self.key, reason)).inc();
         let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        if !reasons.contains(reason) {
-            reasons.insert(reason.to_owned());
-        }
+        let find =
+            |reasons: &[(Box<str>, Counter)], reason: &str| reasons.iter().position(|(known, _)| **known == *reason);
+        let known = find(&reasons, reason);
+        let reason = if known.is_none() && reasons.len() >= MAX_REASONS { "Other" } else { reason };
+        let at = known.or_else(|| find(&reasons, reason)).unwrap_or_else(|| {
+            let counter = self.refused.get_or_create_owned(&reason_labels(&self.key, reason));
+            reasons.push((reason.into(), counter));
+            reasons.len() - 1
+        });
+        reasons[at].1.inc();
     }
 
-    fn reasons(&self) -> BTreeSet<String> {
-        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn reasons(&self) -> Vec<Box<str>> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.iter().map(|(reason, _)| reason.clone()).collect()
     }
 
     /// A wake reached its end.

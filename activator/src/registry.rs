@@ -49,6 +49,11 @@ impl Registry {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What all Functions share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The Function of a host name.
     pub fn lookup(&self, host: &str) -> Option<Arc<FunctionCell>> {
         self.routes.load().lookup(host)

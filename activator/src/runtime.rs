@@ -26,13 +26,18 @@ use crate::listen::sweep::Connections;
 use crate::listen::{Entrance, accept, bind};
 use crate::metrics::Metrics;
 use crate::proxy::Target;
+use crate::proxy::forwarded::Trust;
 use crate::publish::Publisher;
 use crate::registry::Registry;
 use crate::route::Domains;
 use crate::scale::{KubeScale, ScalePort};
 use crate::shutdown::{DrainSettings, drain};
+use crate::telemetry::{Telemetry, TelemetryConfig};
 use crate::tls::{HandshakeLimits, TlsServer, reload};
 use crate::{admin, control, publish, watch};
+
+/// For the last spans, on the way out.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// What all parts share.
 pub struct Shared {
@@ -46,6 +51,10 @@ pub struct Shared {
     pub publisher: Publisher,
     /// Metrics.
     pub metrics: Metrics,
+    /// Whose word about a request's origin is taken.
+    pub trust: Trust,
+    /// What tells of requests.
+    pub telemetry: Telemetry,
     /// When this activator started; seconds of samples count from here.
     pub epoch: Instant,
     /// Room for client connections.
@@ -68,14 +77,16 @@ pub struct Shared {
 
 impl Shared {
     /// For an activator that starts now.
-    pub fn new(limits: Limits, scale: Arc<dyn ScalePort>) -> Self {
+    pub fn new(limits: Limits, scale: Arc<dyn ScalePort>, trust: Trust, telemetry: Telemetry) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
             limits,
             pending: Pending::default(),
             scale,
             publisher: Publisher::default(),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(&telemetry),
+            trust,
+            telemetry,
             epoch: Instant::now(),
             clients: Connections::default(),
             tasks: TaskTracker::new(),
@@ -148,6 +159,10 @@ pub struct Config {
     pub limits: Limits,
     /// The way out.
     pub drain: DrainSettings,
+    /// Whose word about a request's origin is taken.
+    pub trust: Trust,
+    /// What tells of requests.
+    pub telemetry: TelemetryConfig,
     /// Where clients may use TLS.
     pub tls: Option<TlsConfig>,
 }
@@ -200,7 +215,8 @@ impl Activator {
         let (http_listener, http) = open(config.http_port, "http-port")?;
         let (admin_listener, admin) = open(config.admin_port, "admin-port")?;
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
-        let shared = Arc::new(Shared::new(config.limits, scale));
+        let telemetry = Telemetry::start(config.telemetry)?;
+        let shared = Arc::new(Shared::new(config.limits, scale, config.trust, telemetry));
         let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains));
         let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
@@ -221,7 +237,9 @@ impl Activator {
 
     /// Drains. `true` where everything in flight was finished.
     pub async fn drain(&self) -> bool {
-        drain(&self.shared, self.drain).await
+        let finished = drain(&self.shared, self.drain).await;
+        self.shared.telemetry.flush(FLUSH).await;
+        finished
     }
 }
 
@@ -312,6 +330,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         token: args.control_token_file.clone().map_or(Token::Missing, Token::File),
         domains: Domains::new(&args.cluster_domain, &args.domain),
         limits,
+        trust: args.observe.trust(),
+        telemetry: args.observe.telemetry()?,
         drain: DrainSettings {
             quiet: Duration::from_secs(args.drain_delay_seconds),
             quiet_max: Duration::from_secs(args.drain_delay_max_seconds),

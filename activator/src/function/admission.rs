@@ -127,6 +127,8 @@ pub struct Admitted {
     pub slot: Slot,
     /// Its number, to keep its place if it has to go back.
     pub seq: Seq,
+    /// It had no slot at once.
+    pub waited: bool,
     /// Where no pod was ready when it came: the wake that it waited for.
     pub cold: Option<WakeTrace>,
     /// The Function's settings at this moment.
@@ -221,7 +223,7 @@ impl FunctionCell {
         let receiver = match entry {
             Entry::Slot(slot, config) => {
                 let slot = self.guard(slot);
-                return Ok(Admitted { slot, seq, cold: None, config });
+                return Ok(Admitted { slot, seq, waited: false, cold: None, config });
             }
             Entry::Wait(receiver) => receiver,
         };
@@ -238,7 +240,7 @@ impl FunctionCell {
         };
         ticket.waits = false;
         let granted = granted?;
-        Ok(Admitted { slot: granted.slot, seq, cold: granted.trace, config: self.config() })
+        Ok(Admitted { slot: granted.slot, seq, waited: true, cold: granted.trace, config: self.config() })
     }
 
     fn waited_too_long(&self, allowed: Duration) -> Refusal {

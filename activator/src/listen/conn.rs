@@ -18,6 +18,7 @@ use tracing::debug;
 use super::client_io::{ClientIo, ClientStream};
 use super::sweep::Look;
 use crate::proxy::body::Body;
+use crate::proxy::forwarded::Peer;
 use crate::proxy::{self, Client, Target};
 use crate::runtime::Shared;
 
@@ -202,10 +203,10 @@ pub async fn serve<S: ClientStream>(
     let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
     let id = shared.clients.add(state.clone());
     let io = ClientIo::new(stream, sniffed, state.clone());
-    let per_request = state.clone();
+    let (per_request, peer) = (state.clone(), Arc::new(Peer::new(client, &shared.trust)));
     let service = service_fn(move |request| {
-        let (target, active) = (target.clone(), ActiveRequest::new(per_request.clone()));
-        async move { Ok::<_, std::convert::Infallible>(proxy::handle(&target, request, client, active).await) }
+        let (target, active, peer) = (target.clone(), ActiveRequest::new(per_request.clone()), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(proxy::handle(&target, request, peer, active).await) }
     });
     match protocol {
         Protocol::Http2 => drive(h2_builder(&shared).serve_connection(io, service), &state, &shared).await,

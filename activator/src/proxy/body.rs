@@ -11,16 +11,28 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::headers;
 use super::request_body::{BodyError, Exchange, poll_deadline};
 use crate::endpoint::pool::{H1Connection, H2Lease};
 use crate::function::Slot;
 use crate::listen::conn::ActiveRequest;
+use crate::telemetry::access_log::Outcome;
+use crate::telemetry::record::Record;
 
 /// The body of every response.
 #[derive(Debug)]
 pub struct Body {
     kind: Kind,
-    active: Option<ActiveRequest>,
+    request: Option<InProgress>,
+}
+
+/// What lasts as long as a request does.
+#[derive(Debug)]
+pub struct InProgress {
+    /// The client's connection counts as busy.
+    pub active: ActiveRequest,
+    /// What is remembered of it.
+    pub record: Box<Record>,
 }
 
 #[derive(Debug)]
@@ -85,8 +97,11 @@ impl PodBody {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.exchange.touch();
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_trailers(trailers);
+                }
                 self.finish_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -130,22 +145,45 @@ impl PodBody {
 impl Body {
     /// No body.
     pub fn empty() -> Self {
-        Self { kind: Kind::Own(None), active: None }
+        Self { kind: Kind::Own(None), request: None }
     }
 
     /// The activator's own words.
     pub fn full(text: String) -> Self {
-        Self { kind: Kind::Own(Some(text.into())), active: None }
+        Self { kind: Kind::Own(Some(text.into())), request: None }
     }
 
     /// A pod's body.
     pub fn pod(body: PodBody) -> Self {
-        Self { kind: Kind::Pod(body), active: None }
+        Self { kind: Kind::Pod(body), request: None }
     }
 
-    /// Counts the client's connection as busy until this body has ended.
-    pub fn set_active(&mut self, active: ActiveRequest) {
-        self.active = Some(active);
+    /// Carries what lasts until this body has ended. One that has nothing to hand over, or only the activator's own words, has ended well.
+    pub fn carry(&mut self, mut request: InProgress) {
+        if matches!(self.kind, Kind::Own(_)) || http_body::Body::is_end_stream(self) {
+            request.record.ended(Outcome::Complete);
+        }
+        self.request = Some(request);
+    }
+
+    fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        let ended = http_body::Body::is_end_stream(self);
+        let Some(InProgress { record, .. }) = &mut self.request else { return };
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => record.ended(Outcome::Complete),
+            Poll::Ready(Some(Err(_))) => record.ended(Outcome::Cut),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    record.sent(data.len());
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    record.note_grpc_status(trailers);
+                }
+                if ended {
+                    record.ended(Outcome::Complete);
+                }
+            }
+        }
     }
 }
 
@@ -154,10 +192,12 @@ impl http_body::Body for Body {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.kind {
+        let polled = match &mut self.kind {
             Kind::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Pod(body) => body.poll(cx),
-        }
+        };
+        self.note(&polled);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,41 +4,49 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
-use http::{HeaderMap, Request, Response, StatusCode, Version, request};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
-use pilotlight_crds::names::HEADER_COLD_START;
 use tracing::warn;
 
 use super::body::{Body, Held, Lease, PodBody};
+use super::forwarded::{self, Peer};
+use super::headers;
 use super::request_body::{Exchange, RequestBody};
 use super::send::{SendError, send};
-use super::upgrade::{self, Tunnel};
-use super::{Client, headers};
+use super::upgrade::Tunnel;
 use crate::endpoint::connect::ConnectError;
 use crate::error::Refusal;
 use crate::function::outlier;
-use crate::function::trace::WakeTrace;
 use crate::function::{Admitted, FunctionCell, Slot};
 use crate::index::FunctionConfig;
 use crate::listen::conn::ActiveRequest;
+use crate::telemetry::record::Record;
 
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// How often one request that is idempotent (RFC 9110, section 9.2.2) and has no body is sent again after a pod broke the connection, as
 /// far as the Function's budget goes. A body is never sent twice: the connection takes it as it writes the head.
 const REPLAYS: u32 = 2;
 
 /// What is known of a request besides itself.
-pub struct Arrival {
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
     /// Who sent it.
-    pub client: Client,
+    pub peer: &'a Peer,
     /// When.
     pub at: Instant,
     /// The host that it was sent to.
-    pub host: String,
+    pub host: &'a HeaderValue,
     /// Keeps the client's connection counted as busy.
-    pub active: ActiveRequest,
+    pub active: &'a ActiveRequest,
+}
+
+/// What becomes of a request that reached a pod.
+pub enum Answer {
+    /// A response.
+    Whole(Response<Body>),
+    /// Another protocol, between client and pod.
+    Switched(Response<Body>, Box<Tunnel>),
 }
 
 /// Sends a request to a pod of the Function and gives the response.
@@ -48,15 +56,16 @@ pub struct Arrival {
 pub async fn forward(
     cell: &Arc<FunctionCell>,
     mut request: Request<Incoming>,
-    arrival: Arrival,
-) -> Result<Response<Body>, Refusal> {
+    arrival: Arrival<'_>,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
     let upgrade = headers::upgrade_protocol(request.version(), request.headers());
     let client_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.clear();
     let bytes = headers::head_bytes(parts.uri.path(), &parts.headers);
-    headers::strip(&mut parts.headers);
-    headers::forward(&mut parts.headers, arrival.client, &arrival.host, parts.version);
+    headers::strip_request(&mut parts.headers, arrival.peer.trusted);
+    forwarded::forward(&mut parts.headers, arrival.peer, arrival.host, parts.version);
     if parts.version == Version::HTTP_2 {
         headers::join_cookies(&mut parts.headers);
     }
@@ -67,7 +76,6 @@ pub async fn forward(
     let upload = (!incoming.is_end_stream()).then(|| arrival.active.hold_upload());
     let admitted = cell.admit(bytes, arrival.at).await?;
     drop(upload);
-    let queued = arrival.at.elapsed();
     let config = admitted.config.clone();
     let exchange = Arc::new(Exchange::new(config.idle_stream_timeout));
     let body = RequestBody::new(incoming, &exchange);
@@ -77,21 +85,20 @@ pub async fn forward(
         exchange: &exchange,
         bytes,
         arrived: arrival.at,
-        cold: None,
+        record,
         started: Instant::now(),
     };
     let (response, slot, lease) = attempts.run(admitted, parts, body).await?;
     let answered = Answered {
-        cold: attempts.cold.map(|trace| trace.server_timing(arrival.at, queued)),
         deadline: config.request_timeout.map(|limit| attempts.started + limit),
         exchange: exchange.clone(),
         held: Held { slot, lease },
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let client = client_upgrade.ok_or(Refusal::InvalidResponse)?;
-        return Ok(switch(cell, response, answered, client, arrival.active));
+        return Ok(switch(response, answered, client));
     }
-    Ok(respond(response, answered, arrival.active))
+    Ok(Answer::Whole(respond(response, answered)))
 }
 
 struct Attempts<'a> {
@@ -100,7 +107,7 @@ struct Attempts<'a> {
     exchange: &'a Arc<Exchange>,
     bytes: u64,
     arrived: Instant,
-    cold: Option<WakeTrace>,
+    record: &'a mut Record,
     started: Instant,
 }
 
@@ -115,14 +122,15 @@ impl Attempts<'_> {
         let copy = replayable.then(|| parts.clone());
         let mut request = Request::from_parts(parts, body);
         let mut replays = 0;
-        let Admitted { mut slot, seq, cold, config: _ } = admitted;
-        self.cold = cold;
+        let Admitted { mut slot, seq, waited, cold, config: _ } = admitted;
+        self.record.admitted(self.started, waited, cold);
         loop {
-            self.started = Instant::now();
+            self.record.attempt(request.headers_mut(), slot.upstream(), self.started);
             let limits = &self.cell.shared().limits;
             let sending = send(slot.upstream(), request, replayable, replays > 0, limits);
             let error = match self.in_time(sending).await {
                 Ok(Ok((response, lease))) => {
+                    self.record.answered(Instant::now(), self.exchange.clone());
                     note_answer(&mut slot, response.status());
                     return Ok((response, slot, lease));
                 }
@@ -134,6 +142,7 @@ impl Attempts<'_> {
                     return Err(late);
                 }
             };
+            self.record.attempt_failed(error.kind());
             let pod = slot.upstream().pod.clone();
             request = match error {
                 SendError::NotSent { cause: ConnectError::Local(error), .. } => {
@@ -158,7 +167,8 @@ impl Attempts<'_> {
                 }
             };
             let again = self.cell.readmit(slot, seq, self.bytes, self.arrived).await?;
-            self.cold = self.cold.or(again.cold);
+            self.started = Instant::now();
+            self.record.admitted(self.started, again.waited, again.cold);
             slot = again.slot;
         }
     }
@@ -197,51 +207,33 @@ fn note_answer(slot: &mut Slot, status: StatusCode) {
 }
 
 struct Answered {
-    cold: Option<String>,
     deadline: Option<Instant>,
     exchange: Arc<Exchange>,
     held: Held,
 }
 
-fn respond(response: Response<Incoming>, answered: Answered, active: ActiveRequest) -> Response<Body> {
+fn respond(response: Response<Incoming>, answered: Answered) -> Response<Body> {
     let (mut parts, incoming) = response.into_parts();
     parts.extensions.clear();
+    headers::strip_response(&mut parts.headers);
+    headers::add_via(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
-    headers::strip(&mut parts.headers);
-    note_cold_start(&mut parts.headers, answered.cold);
     let pod = PodBody::new(incoming, answered.exchange, answered.deadline, answered.held);
-    let mut body = Body::pod(pod);
-    body.set_active(active);
-    Response::from_parts(parts, body)
+    Response::from_parts(parts, Body::pod(pod))
 }
 
-fn switch(
-    cell: &Arc<FunctionCell>,
-    mut response: Response<Incoming>,
-    answered: Answered,
-    client: OnUpgrade,
-    active: ActiveRequest,
-) -> Response<Body> {
+fn switch(mut response: Response<Incoming>, answered: Answered, client: OnUpgrade) -> Answer {
     let pod = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
     let (mut parts, _) = response.into_parts();
     parts.extensions.clear();
-    headers::strip(&mut parts.headers);
+    headers::strip_response(&mut parts.headers);
+    headers::add_via(&mut parts.headers, parts.version);
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = protocol {
         parts.headers.insert(UPGRADE, protocol);
     }
-    note_cold_start(&mut parts.headers, answered.cold);
     let idle = answered.exchange.idle.unwrap_or(Duration::MAX);
-    let tunnel = Tunnel { client, pod, held: answered.held, active, idle };
-    cell.shared().tasks.spawn(upgrade::run(tunnel, cell.shared().force_close.clone()));
-    Response::from_parts(parts, Body::empty())
-}
-
-fn note_cold_start(headers: &mut HeaderMap, timing: Option<String>) {
-    let Some(timing) = timing else { return };
-    headers.insert(HEADER_COLD_START, HeaderValue::from_static("true"));
-    if let Ok(timing) = HeaderValue::from_str(&timing) {
-        headers.append(SERVER_TIMING, timing);
-    }
+    let tunnel = Tunnel { client, pod, held: answered.held, idle };
+    Answer::Switched(Response::from_parts(parts, Body::empty()), Box::new(tunnel))
 }

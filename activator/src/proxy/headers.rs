@@ -1,23 +1,12 @@
-//! Header rules of a gateway: hop-by-hop fields stay on their hop, the forwarding chain grows by one, and nobody outside can
-//! pretend to be the activator. Pure.
+//! Header rules of a gateway: hop-by-hop fields stay on their hop, and nobody outside can pretend to be the activator, neither a client
+//! nor a pod. Pure.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
-
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 use http::{HeaderMap, Method, Version};
 
-use super::Client;
+use super::forwarded::{append, tells_origin};
 use crate::error::Refusal;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const INTERNAL_PREFIX: &str = "pilotlight-";
 
 /// Refuses requests that two servers might understand differently, beyond what hyper refuses or makes unambiguous itself (where both
@@ -56,98 +45,111 @@ fn connection_lists(headers: &HeaderMap, token: &str) -> bool {
         .any(|listed| listed.trim().eq_ignore_ascii_case(token))
 }
 
-/// Removes what concerns only one hop, and what only the activator may say.
-pub fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let listed: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| !is_end_to_end(name))
-            .collect();
-        for name in listed {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+/// Prepares a request's headers for the pod: drops what concerns only the client's hop and what only the activator may say; and, from a
+/// peer that is not trusted, what it says of the request's origin.
+pub fn strip_request(headers: &mut HeaderMap, trusted: bool) {
+    drop_listed(headers);
+    keep_trailers_only(headers);
+    drop_where(headers, |name| {
+        is_for_one_hop(name) || is_internal(name) || name == "proxy" || !trusted && tells_origin(name)
+    });
+}
+
+/// Prepares a response's headers for the client: drops what concerns only the pod's hop and what only the activator may say.
+pub fn strip_response(headers: &mut HeaderMap) {
+    drop_listed(headers);
+    drop_where(headers, |name| is_for_one_hop(name) || is_internal(name));
+}
+
+/// Trailers come after the decisions that headers are for: what must not come in a header must not come late either, nor what says where a
+/// message ends and whom it is for.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    drop_where(trailers, |name| {
+        is_for_one_hop(name)
+            || is_internal(name)
+            || tells_origin(name)
+            || matches!(name, "connection" | "content-length" | "host" | "te" | "trailer")
+    });
+}
+
+/// Fields of one hop that are so whether `Connection` lists them or not.
+fn is_for_one_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+    )
+}
+
+fn is_internal(name: &str) -> bool {
+    name.starts_with(INTERNAL_PREFIX)
+}
+
+/// Most messages have nothing to drop, and pay for one look at each name.
+fn drop_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    if !headers.keys().any(|name| unwanted(name.as_str())) {
+        return;
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
-    if headers.contains_key(TE) {
-        let trailers = headers
-            .get_all(TE)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .any(|v| v.trim().eq_ignore_ascii_case("trailers"));
-        headers.remove(TE);
-        if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
+}
+
+fn drop_listed(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
     }
-    if headers.keys().any(|name| name.as_str().starts_with(INTERNAL_PREFIX)) {
-        let spoofed: Vec<HeaderName> =
-            headers.keys().filter(|n| n.as_str().starts_with(INTERNAL_PREFIX)).cloned().collect();
-        for name in spoofed {
-            headers.remove(name);
-        }
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+    headers.remove(CONNECTION);
+}
+
+/// `TE: trailers` is the one value that gRPC needs end to end.
+fn keep_trailers_only(headers: &mut HeaderMap) {
+    if !headers.contains_key(TE) {
+        return;
+    }
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|v| v.trim().eq_ignore_ascii_case("trailers"));
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
 /// Fields that a message needs whatever `Connection` lists: naming them there must not take them away.
 fn is_end_to_end(name: &HeaderName) -> bool {
-    name == HOST || name == CONTENT_LENGTH || name == TE || name.as_str().starts_with("x-forwarded-")
+    name == HOST || name == CONTENT_LENGTH || name == TE || name == VIA || tells_origin(name.as_str())
 }
 
-/// Adds this hop to the forwarding chain.
-pub fn forward(headers: &mut HeaderMap, client: Client, host: &str, version: Version) {
-    let (ip, scheme) = (client.address.ip().to_canonical(), client.scheme());
-    append(headers, X_FORWARDED_FOR, &ip.to_string());
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    }
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Ok(value) = HeaderValue::from_str(host)
-    {
-        headers.insert(X_FORWARDED_HOST, value);
-    }
-    let mut element = String::with_capacity(host.len() + 64);
-    let written = match ip {
-        IpAddr::V4(ip) => write!(element, "for={ip};proto={scheme}"),
-        IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\";proto={scheme}"),
+/// Adds this hop, which a message of `version` came in on.
+pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    let via = match version {
+        Version::HTTP_2 => HeaderValue::from_static("2 pilotlight"),
+        Version::HTTP_10 => HeaderValue::from_static("1.0 pilotlight"),
+        _ => HeaderValue::from_static("1.1 pilotlight"),
     };
-    if written.is_ok() {
-        if !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
-            let _ = write!(element, ";host=\"{host}\"");
-        }
-        append(headers, FORWARDED, &element);
-    }
-    let via = if version == Version::HTTP_2 { "2 pilotlight" } else { "1.1 pilotlight" };
     append(headers, VIA, via);
-}
-
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
-    let mut values = headers.get_all(&name).iter();
-    let joined = match (values.next(), values.next()) {
-        (None, _) => HeaderValue::from_str(element),
-        (Some(old), None) => {
-            let mut bytes = old.as_bytes().to_vec();
-            bytes.extend_from_slice(b", ");
-            bytes.extend_from_slice(element.as_bytes());
-            HeaderValue::from_bytes(&bytes)
-        }
-        (Some(_), Some(_)) => {
-            if let Ok(value) = HeaderValue::from_str(element) {
-                headers.append(name, value);
-            }
-            return;
-        }
-    };
-    if let Ok(value) = joined {
-        headers.insert(name, value);
-    }
 }
 
 /// HTTP/2 lets a client send `Cookie` in crumbs; HTTP/1.1 wants one field (RFC 9113, 8.2.3).
@@ -180,36 +182,55 @@ mod tests {
         headers
     }
 
+    fn left(headers: &HeaderMap) -> Vec<String> {
+        let mut left: Vec<String> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        left.sort();
+        left
+    }
+
     #[test]
     fn hop_by_hop_and_internal_fields_are_dropped() {
         let mut headers = map(&[
-            ("connection", "close, x-private, host, content-length"),
+            ("connection", "close, x-private, host, content-length, forwarded, via"),
             ("x-private", "1"),
             ("keep-alive", "timeout=5"),
             ("te", "gzip, trailers"),
             ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "Basic Zm9v"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy", "http://evil"),
             ("host", "hello.shop"),
             ("content-length", "3"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("via", "1.1 edge"),
             ("pilotlight-reason", "spoofed"),
             ("x-public", "2"),
         ]);
-        strip(&mut headers);
-        let mut left: Vec<String> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
-        left.sort();
-        assert_eq!(left, ["content-length: 3", "host: hello.shop", "te: trailers", "x-public: 2"]);
+        strip_request(&mut headers, true);
+        let kept = ["content-length: 3", "forwarded: for=1.2.3.4", "host: hello.shop", "te: trailers", "via: 1.1 edge"];
+        assert_eq!(left(&headers), [&kept[..], &["x-forwarded-for: 1.2.3.4", "x-public: 2"]].concat());
     }
 
     #[test]
-    fn the_forwarding_chain_grows() {
-        let mut headers =
-            map(&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("via", "1.1 edge")]);
-        let client = Client { address: "[::ffff:10.0.0.7]:99".parse().unwrap(), encrypted: false };
-        forward(&mut headers, client, "hello.shop:80", Version::HTTP_2);
-        assert_eq!(headers["x-forwarded-for"], "203.0.113.9, 10.0.0.7");
-        assert_eq!(headers["x-forwarded-proto"], "https");
-        assert_eq!(headers["x-forwarded-host"], "hello.shop:80");
-        assert_eq!(headers["forwarded"], "for=10.0.0.7;proto=http;host=\"hello.shop:80\"");
-        assert_eq!(headers["via"], "1.1 edge, 2 pilotlight");
+    fn an_untrusted_peer_cannot_tell_where_a_request_comes_from() {
+        let origin = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-client-cert", "x-real-ip"];
+        let mut headers = map(&origin.map(|name| (name, "spoofed")));
+        strip_request(&mut headers, false);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn pods_cannot_answer_in_the_activators_name_nor_late() {
+        let fields = [("pilotlight-cold-start", "true"), ("proxy-authenticate", "Basic"), ("x-public", "1")];
+        let mut headers = map(&fields);
+        strip_response(&mut headers);
+        assert_eq!(left(&headers), ["x-public: 1"]);
+        let mut trailers =
+            map(&[&fields[..], &[("content-length", "3"), ("host", "a"), ("x-forwarded-for", "a")]].concat());
+        strip_trailers(&mut trailers);
+        assert_eq!(left(&trailers), ["x-public: 1"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod forward;
+pub mod forwarded;
 pub mod headers;
 pub mod request_body;
 pub mod send;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::HOST;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use crate::error::Refusal;
@@ -21,8 +22,11 @@ use crate::error::respond::Asked;
 use crate::function::FunctionCell;
 use crate::listen::conn::ActiveRequest;
 use crate::registry::Registry;
-use body::Body;
-use forward::Arrival;
+use crate::runtime::Shared;
+use crate::telemetry::record::Record;
+use body::{Body, InProgress};
+use forward::{Answer, Arrival};
+use forwarded::Peer;
 
 /// What a listener's connections are about.
 #[derive(Clone)]
@@ -49,41 +53,62 @@ impl Client {
     }
 }
 
+impl Target {
+    fn shared(&self) -> &Arc<Shared> {
+        match self {
+            Self::Hosts(registry) => registry.shared(),
+            Self::Function(cell) => cell.shared(),
+        }
+    }
+}
+
 /// Answers one request.
 pub async fn handle(
     target: &Target,
-    request: Request<Incoming>,
-    client: Client,
+    mut request: Request<Incoming>,
+    peer: Arc<Peer>,
     active: ActiveRequest,
 ) -> Response<Body> {
     let at = Instant::now();
     let host = host_of(&request);
     let cell = match target {
         Target::Function(cell) => Some(cell.clone()),
-        Target::Hosts(registry) => registry.lookup(&host),
+        Target::Hosts(registry) => host.to_str().ok().and_then(|host| registry.lookup(host)),
     };
     let asked = Asked::of(request.headers());
-    let arrival = Arrival { client, at, host, active };
+    let mut record = Record::begin(target.shared(), cell.clone(), at, &mut request, &peer);
+    let arrival = Arrival { peer: &peer, at, host: &host, active: &active };
     let result = match &cell {
         None => Err(Refusal::UnknownHost),
         Some(cell) => match headers::check(request.method(), request.version(), request.headers()) {
-            Ok(()) => forward::forward(cell, request, arrival).await,
+            Ok(()) => forward::forward(cell, request, arrival, &mut record).await,
             Err(refusal) => Err(refusal),
         },
     };
-    if let (Some(cell), Err(refusal)) = (&cell, &result) {
-        cell.metrics.refused(refusal.reason());
-    }
-    let response = result.unwrap_or_else(|refusal| refusal.response(&asked, cell.as_ref().map(|c| &c.key)));
-    if let Some(cell) = &cell {
-        cell.metrics.answered(response.status());
+    let (mut response, tunnel) = match result {
+        Ok(Answer::Whole(response)) => (response, None),
+        Ok(Answer::Switched(response, tunnel)) => (response, Some(tunnel)),
+        Err(refusal) => {
+            record.refused(refusal.reason());
+            (refusal.response(&asked, cell.as_ref().map(|c| &c.key)), None)
+        }
+    };
+    record.stamp(response.status(), response.headers_mut());
+    let request = InProgress { active, record };
+    match tunnel {
+        None => response.body_mut().carry(request),
+        Some(tunnel) => {
+            let shared = target.shared();
+            shared.tasks.spawn(upgrade::run(*tunnel, request, shared.force_close.clone()));
+        }
     }
     response
 }
 
-fn host_of(request: &Request<Incoming>) -> String {
-    match request.uri().authority() {
-        Some(authority) => authority.as_str().to_owned(),
-        None => request.headers().get(HOST).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned(),
-    }
+fn host_of(request: &Request<Incoming>) -> HeaderValue {
+    let host = match request.uri().authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers().get(HOST).cloned(),
+    };
+    host.unwrap_or(HeaderValue::from_static(""))
 }

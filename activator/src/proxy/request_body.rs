@@ -11,6 +11,8 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::headers;
+
 /// What both directions of one exchange know of each other.
 #[derive(Debug)]
 pub struct Exchange {
@@ -18,6 +20,7 @@ pub struct Exchange {
     moved_millis: AtomicU64,
     request_done: AtomicBool,
     request_failed: AtomicBool,
+    received: AtomicU64,
     /// How long both directions together may stand still.
     pub idle: Option<Duration>,
 }
@@ -30,6 +33,7 @@ impl Exchange {
             moved_millis: AtomicU64::new(0),
             request_done: AtomicBool::new(false),
             request_failed: AtomicBool::new(false),
+            received: AtomicU64::new(0),
             idle,
         }
     }
@@ -56,6 +60,11 @@ impl Exchange {
     /// Whether the request's body was read to its end.
     pub fn request_done(&self) -> bool {
         self.request_done.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the request's body that were passed on.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Whether it was the client whose body broke off.
@@ -129,8 +138,13 @@ impl http_body::Body for RequestBody {
             return Poll::Ready(None);
         };
         match Pin::new(&mut *incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 exchange.touch();
+                if let Some(data) = frame.data_ref() {
+                    exchange.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_trailers(trailers);
+                }
                 if incoming.is_end_stream() {
                     exchange.set_request_done();
                 }

@@ -32,6 +32,16 @@ pub enum SendError {
     Broken(hyper::Error),
 }
 
+impl SendError {
+    /// A word for traces.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotSent { .. } => "NotSent",
+            Self::Broken(_) => "PodClosedConnection",
+        }
+    }
+}
+
 type Sent = Result<(Response<Incoming>, Lease), SendError>;
 
 /// Sends a request and gives the head of the response. `fresh`: do not use a connection that was used before.

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::body::{Held, Lease};
-use crate::listen::conn::ActiveRequest;
+use super::body::{Held, InProgress, Lease};
+use crate::telemetry::access_log::Outcome;
 
 const BUFFER: usize = 16 * 1024;
 
@@ -24,8 +24,6 @@ pub struct Tunnel {
     pub pod: OnUpgrade,
     /// In-flight guard and connection.
     pub held: Held,
-    /// The client's connection is busy.
-    pub active: ActiveRequest,
     /// How long nothing may move; [`Duration::MAX`]: for ever.
     pub idle: Duration,
 }
@@ -55,8 +53,8 @@ impl Movement {
 }
 
 /// Runs a tunnel to its end; `force` ends it at once.
-pub async fn run(tunnel: Tunnel, force: CancellationToken) {
-    let Tunnel { client, pod, held, active, idle } = tunnel;
+pub async fn run(tunnel: Tunnel, mut request: InProgress, force: CancellationToken) {
+    let Tunnel { client, pod, held, idle } = tunnel;
     let Held { slot, lease } = held;
     let sides = tokio::try_join!(client, pod);
     if let Lease::H1(connection) = lease {
@@ -67,16 +65,17 @@ pub async fn run(tunnel: Tunnel, force: CancellationToken) {
             let movement = Movement { began: Instant::now(), millis: AtomicU64::new(0) };
             let copying = copy_both(TokioIo::new(client), TokioIo::new(pod), &movement);
             tokio::select! {
-                result = copying => if let Err(error) = result {
-                    debug!(%error, "upgraded connection broke");
+                result = copying => match result {
+                    Ok(()) => request.record.ended(Outcome::Complete),
+                    Err(error) => debug!(%error, "upgraded connection broke"),
                 },
-                () = movement.stood_still(idle) => debug!("upgraded connection stood still"),
-                () = force.cancelled() => {}
+                () = movement.stood_still(idle) => request.record.ended(Outcome::Cut),
+                () = force.cancelled() => request.record.ended(Outcome::Cut),
             }
         }
         Err(error) => debug!(%error, "upgrade failed"),
     }
-    drop((slot, active));
+    drop((slot, request));
 }
 
 async fn copy_both<A, B>(client: A, pod: B, movement: &Movement) -> io::Result<()>

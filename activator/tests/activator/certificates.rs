@@ -9,9 +9,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pilotlight_activator::limits::Limits;
 use pilotlight_activator::runtime::TlsConfig;
-use pilotlight_activator::shutdown::DrainSettings;
 use pilotlight_activator::tls::HandshakeLimits;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -79,7 +77,7 @@ pub(crate) fn tls(mounts: &[&Mount]) -> TlsConfig {
 
 /// With the Function `hello`.
 pub(crate) fn world(config: TlsConfig) -> World {
-    let world = World::with_tls(Limits::default(), DrainSettings::default(), Some(config));
+    let world = World::configured(|settings| settings.tls = Some(config));
     world.apply(|_| {});
     world
 }

@@ -21,10 +21,12 @@ use k8s_openapi::api::core::v1::Pod;
 use pilotlight_activator::control::Token;
 use pilotlight_activator::index::FunctionKey;
 use pilotlight_activator::limits::Limits;
+use pilotlight_activator::proxy::forwarded::Trust;
 use pilotlight_activator::route::Domains;
-use pilotlight_activator::runtime::{Activator, Config, TlsConfig};
+use pilotlight_activator::runtime::{Activator, Config};
 use pilotlight_activator::scale::{Scale, ScaleError, ScalePort};
 use pilotlight_activator::shutdown::DrainSettings;
+use pilotlight_activator::telemetry::TelemetryConfig;
 use pilotlight_crds::Function;
 use pilotlight_crds::status::{FunctionStatus, RouteStatus};
 use tokio::net::TcpListener;
@@ -130,12 +132,14 @@ impl World {
     }
 
     pub(crate) fn with(limits: Limits, drain: DrainSettings) -> Self {
-        Self::with_tls(limits, drain, None)
+        Self::configured(|config| (config.limits, config.drain) = (limits, drain))
     }
 
-    pub(crate) fn with_tls(limits: Limits, drain: DrainSettings, tls: Option<TlsConfig>) -> Self {
+    /// With settings changed by `edit`.
+    pub(crate) fn configured(edit: impl FnOnce(&mut Config)) -> Self {
         let scale = Arc::new(FakeScale::default());
-        let config = Config { limits, drain, tls, ..Self::config() };
+        let mut config = Self::config();
+        edit(&mut config);
         let activator = Activator::start(config, scale.clone()).unwrap();
         activator.shared.functions_listed();
         activator.shared.pods_listed();
@@ -153,6 +157,8 @@ impl World {
             domains: Domains::new("cluster.local", "fn.example.com"),
             limits: Limits::default(),
             drain: DrainSettings::default(),
+            trust: Trust::default(),
+            telemetry: TelemetryConfig::default(),
             tls: None,
         }
     }

@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access_log;
 mod certificates;
 mod cold;
 mod control;
 mod drain;
 mod errors;
 mod harness;
+mod headers;
 mod limits;
 mod proxy;
 mod retry;
+mod telemetry;
 mod timeouts;
 mod tls;
