@@ -138,6 +138,16 @@ pub enum ArgsError {
     /// The sampler does not exist.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    /// Two listeners cannot share a port.
+    #[error("--{flag} and --{other} are both {port}: give one of them another port")]
+    SamePort {
+        /// A flag's long name.
+        flag: &'static str,
+        /// Another's.
+        other: &'static str,
+        /// What was given for both.
+        port: u16,
+    },
     /// The maximum must not be below the delay.
     #[error(
         "--drain-delay-max-seconds ({max}) is below --drain-delay-seconds ({delay}): raise the first or lower the second"
@@ -166,6 +176,7 @@ impl Args {
             ("idle-timeout-seconds", self.idle_timeout_seconds),
             ("write-stall-timeout-seconds", self.write_stall_timeout_seconds),
             ("connect-timeout-millis", self.connect_timeout_millis),
+            ("drain-timeout-seconds", self.drain_timeout_seconds),
             ("tls-handshake-timeout-seconds", self.tls_handshake_timeout_seconds),
             ("tls-max-handshakes", self.tls_max_handshakes as u64),
         ]
@@ -177,6 +188,7 @@ impl Args {
         if self.max_header_bytes < 8192 {
             return Err(ArgsError::HeaderBytes { got: self.max_header_bytes });
         }
+        self.check_ports()?;
         if self.drain_delay_max_seconds < self.drain_delay_seconds {
             return Err(ArgsError::DrainDelay { delay: self.drain_delay_seconds, max: self.drain_delay_max_seconds });
         }
@@ -197,6 +209,19 @@ impl Args {
 }
 
 impl Args {
+    fn check_ports(&self) -> Result<(), ArgsError> {
+        let tls = (!self.tls_certificate_dirs.is_empty()).then_some(("tls-port", self.tls_port));
+        let others = [("admin-port", self.admin_port), ("control-port", self.control_port)];
+        let mut seen = vec![("http-port", self.http_port)];
+        for (flag, port) in others.into_iter().chain(tls) {
+            if let Some((other, _)) = seen.iter().find(|(_, taken)| *taken == port && port != 0) {
+                return Err(ArgsError::SamePort { flag, other, port });
+            }
+            seen.push((flag, port));
+        }
+        Ok(())
+    }
+
     /// TLS towards clients; `None` without a certificate.
     pub fn tls(&self) -> Option<TlsConfig> {
         (!self.tls_certificate_dirs.is_empty()).then(|| TlsConfig {

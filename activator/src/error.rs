@@ -86,6 +86,15 @@ pub enum Refusal {
         /// What the Function allows.
         seconds: u64,
     },
+    /// The caller of a gRPC method gave up.
+    #[error("the call took longer than its grpc-timeout, time spent waiting for a pod included")]
+    DeadlineExceeded,
+    /// The upload stood still, because client or pod did nothing.
+    #[error("nothing of the request moved for {seconds} s (spec.timeouts.idleStreamSeconds)")]
+    StreamIdle {
+        /// What the Function allows.
+        seconds: u64,
+    },
     /// The pod closed the connection before it answered.
     #[error(
         "the pod closed the connection before it answered; the request may have been acted on, so it was not sent again"
@@ -157,6 +166,8 @@ impl Refusal {
                 Row::new("ResponseStartTimeout", Http::GATEWAY_TIMEOUT, DeadlineExceeded, None)
             }
             Self::RequestTimeout { .. } => Row::new("RequestTimeout", Http::GATEWAY_TIMEOUT, DeadlineExceeded, None),
+            Self::DeadlineExceeded => Row::new("DeadlineExceeded", Http::GATEWAY_TIMEOUT, DeadlineExceeded, None),
+            Self::StreamIdle { .. } => Row::new("StreamIdle", Http::GATEWAY_TIMEOUT, DeadlineExceeded, None),
             Self::PodClosedConnection => Row::new("PodClosedConnection", Http::BAD_GATEWAY, Unavailable, None),
             Self::InvalidResponse => Row::new("InvalidResponse", Http::BAD_GATEWAY, Internal, None),
             Self::RequestBodyFailed => Row::new("RequestBodyFailed", Http::BAD_REQUEST, Internal, None),

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::Function;
+use tracing::warn;
 
 use crate::function::FunctionCell;
 use crate::index::{FunctionKey, Index};
@@ -20,6 +22,8 @@ pub struct Registry {
     shared: Arc<Shared>,
     bind: IpAddr,
     domains: Domains,
+    /// How long a drain waits for requests in flight.
+    drain: Duration,
     inner: Mutex<Inner>,
     routes: ArcSwap<RouteTable<Arc<FunctionCell>>>,
     ports: RoutePorts,
@@ -32,13 +36,14 @@ struct Inner {
 }
 
 impl Registry {
-    /// Without Functions. Route ports are opened on `bind`.
-    pub fn new(shared: Arc<Shared>, bind: IpAddr, domains: Domains) -> Self {
+    /// Without Functions. Route ports are opened on `bind`; `drain` is how long a drain waits for requests in flight.
+    pub fn new(shared: Arc<Shared>, bind: IpAddr, domains: Domains, drain: Duration) -> Self {
         let routes = RouteTable::new(domains.clone(), []);
         Self {
             shared,
             bind,
             domains,
+            drain,
             inner: Mutex::default(),
             routes: ArcSwap::from_pointee(routes),
             ports: RoutePorts::default(),
@@ -133,6 +138,13 @@ impl Registry {
             }
             return;
         };
+        let before = inner.cells.get(key).and_then(|cell| outlasting(cell.config().request_timeout, self.drain));
+        match outlasting(config.request_timeout, self.drain) {
+            Some(seconds) if before != Some(seconds) => {
+                warn!(function = %key.name, namespace = %key.namespace, request_seconds = seconds, drain_timeout_seconds = self.drain.as_secs(), "a drain would cut the longest requests of this Function: raise --drain-timeout-seconds (activator.drain.timeoutSeconds) above spec.timeouts.requestSeconds");
+            }
+            _ => {}
+        }
         let (pods, cause) = (inner.index.pods(key), inner.index.cause(key));
         let cell = inner
             .cells
@@ -151,5 +163,23 @@ impl Registry {
             .filter_map(|(port, key)| Some((port, inner.cells.get(&key)?.clone())))
             .collect();
         self.ports.set(&self.shared, self.bind, &wanted);
+    }
+}
+
+/// The request timeout in seconds, where a drain waits no longer than that. Who sets none has said that requests may last for ever.
+fn outlasting(request_timeout: Option<Duration>, drain: Duration) -> Option<u64> {
+    request_timeout.filter(|limit| *limit >= drain).map(|limit| limit.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_limits_that_a_drain_would_cut_are_said() {
+        let drain = Duration::from_secs(660);
+        assert_eq!(outlasting(Some(Duration::from_secs(659)), drain), None);
+        assert_eq!(outlasting(Some(Duration::from_secs(660)), drain), Some(660));
+        assert_eq!(outlasting(None, drain), None);
     }
 }

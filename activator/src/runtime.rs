@@ -69,7 +69,8 @@ pub struct Shared {
     pub close_idle: CancellationToken,
     /// Everything closes.
     pub force_close: CancellationToken,
-    draining: AtomicBool,
+    /// The drain has begun: clients are told to go elsewhere.
+    pub draining: CancellationToken,
     functions_listed: AtomicBool,
     pods_listed: AtomicBool,
     last_accept_millis: AtomicU64,
@@ -93,7 +94,7 @@ impl Shared {
             stop_accepting: CancellationToken::new(),
             close_idle: CancellationToken::new(),
             force_close: CancellationToken::new(),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             functions_listed: AtomicBool::new(false),
             pods_listed: AtomicBool::new(false),
             last_accept_millis: AtomicU64::new(0),
@@ -116,7 +117,7 @@ impl Shared {
 
     /// The drain has begun.
     pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
     }
 
     /// The Functions were listed. `true` the first time.
@@ -131,7 +132,7 @@ impl Shared {
 
     /// Why this activator should get no connections; `None` where it should.
     pub fn not_ready_because(&self) -> Option<&'static str> {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.is_cancelled() {
             return Some("draining\n");
         }
         if !self.functions_listed.load(Ordering::Relaxed) || !self.pods_listed.load(Ordering::Relaxed) {
@@ -217,7 +218,7 @@ impl Activator {
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
         let telemetry = Telemetry::start(config.telemetry)?;
         let shared = Arc::new(Shared::new(config.limits, scale, config.trust, telemetry));
-        let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains));
+        let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains, config.drain.in_flight));
         let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
         tokio::spawn(accept(shared.clone(), http_listener, hosts(None), shared.stop_accepting.clone()));

@@ -46,7 +46,7 @@ impl Asked {
 }
 
 /// `application/grpc`, `application/grpc+proto` and so on. `application/grpc-web` is another protocol, whose clients read plain HTTP errors.
-fn is_grpc(content_type: &HeaderValue) -> bool {
+pub(crate) fn is_grpc(content_type: &HeaderValue) -> bool {
     let rest = content_type.as_bytes().strip_prefix(b"application/grpc");
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }

@@ -26,6 +26,8 @@ fn every_kind() -> Vec<Refusal> {
         Refusal::RequestBodyFailed,
         Refusal::NoSocket,
         Refusal::FairShareTaken { waiting: 1 },
+        Refusal::DeadlineExceeded,
+        Refusal::StreamIdle { seconds: 1 },
     ];
     for (at, refusal) in all.iter().enumerate() {
         assert_eq!(number(refusal), at, "{refusal:?}");
@@ -52,6 +54,8 @@ fn number(refusal: &Refusal) -> usize {
         Refusal::RequestBodyFailed => 14,
         Refusal::NoSocket => 15,
         Refusal::FairShareTaken { .. } => 16,
+        Refusal::DeadlineExceeded => 17,
+        Refusal::StreamIdle { .. } => 18,
     }
 }
 

@@ -4,17 +4,22 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::FutureExt as _;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::conn::ConnState;
+
+/// How long a client may still send after the last answer.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What clients are spoken to through.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -46,18 +51,34 @@ pub struct ClientIo<S> {
     stream: TokioIo<S>,
     sniffed: BytesMut,
     state: Arc<ConnState>,
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: ClientStream> ClientIo<S> {
     /// `sniffed` was read from the stream already.
     pub fn new(stream: S, sniffed: BytesMut, state: Arc<ConnState>) -> Self {
-        Self { stream: TokioIo::new(stream), sniffed, state }
+        Self { stream: TokioIo::new(stream), sniffed, state, linger: None }
     }
 
     /// Whether the client has closed its side. As everywhere in hyper, a client that closes only its half counts as gone.
     fn peer_has_closed(&self) -> bool {
         let ready = self.stream.inner().socket().ready(Interest::READABLE).now_or_never();
         matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// Takes what the client still sends, for a while. A socket that is closed with unread bytes makes the kernel break the connection,
+    /// and the client loses an answer that it was about to read.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 16 * 1024];
+        loop {
+            let mut unwanted = ReadBuf::new(&mut scratch);
+            match Pin::new(self.stream.inner_mut()).poll_read(cx, &mut unwanted) {
+                Poll::Ready(Ok(())) if !unwanted.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut().poll(cx)
     }
 
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -99,7 +120,11 @@ impl<S: ClientStream> Write for ClientIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if this.state.lingers() { this.poll_linger(cx).map(Ok) } else { Poll::Ready(Ok(())) }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -2,21 +2,25 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tracing::debug;
 
 use super::client_io::{ClientIo, ClientStream};
+use super::stream::{StreamExecutor, StreamWatch};
 use super::sweep::Look;
+use crate::limits::Limits;
 use crate::proxy::body::Body;
 use crate::proxy::forwarded::Peer;
 use crate::proxy::{self, Client, Target};
@@ -55,6 +59,8 @@ pub struct ConnState {
     ending: AtomicU8,
     held_uploads: AtomicU32,
     check_peer: AtomicBool,
+    upgraded: AtomicBool,
+    streams: Mutex<Vec<Arc<StreamWatch>>>,
     told: Notify,
 }
 
@@ -72,6 +78,8 @@ impl ConnState {
             ending: AtomicU8::new(0),
             held_uploads: AtomicU32::new(0),
             check_peer: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            streams: Mutex::default(),
             told: Notify::new(),
         };
         state.idle_since.store(state.now(), Ordering::Relaxed);
@@ -98,6 +106,24 @@ impl ConnState {
         } else if !blocked && since != 0 {
             self.blocked_since.store(0, Ordering::Relaxed);
         }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<Arc<StreamWatch>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends responses that the client has left untaken for too long: an HTTP/2 stream alone, in HTTP/1.1 the connection.
+    pub fn end_overdue(&self, now: u64, limits: &Limits) {
+        for stream in self.streams().iter() {
+            if stream.is_overdue(now, limits.write_stall_timeout) && !stream.end() {
+                self.end(Ending::Now);
+            }
+        }
+    }
+
+    /// Whether to wait, at the end, until an HTTP/1.1 client has read: closing while it still sends would take the answer away from it.
+    pub fn lingers(&self) -> bool {
+        self.watch_heads && !self.upgraded.load(Ordering::Relaxed)
     }
 
     /// How it looks now.
@@ -148,14 +174,42 @@ impl ConnState {
 
 /// Counts one request on a connection until dropped.
 #[derive(Debug)]
-pub struct ActiveRequest(Arc<ConnState>);
+pub struct ActiveRequest {
+    conn: Arc<ConnState>,
+    watch: Option<Arc<StreamWatch>>,
+}
 
 impl ActiveRequest {
     /// A request begins.
     pub fn new(state: Arc<ConnState>) -> Self {
         state.active.fetch_add(1, Ordering::Relaxed);
         state.head_since.store(0, Ordering::Relaxed);
-        Self(state)
+        Self { conn: state, watch: None }
+    }
+
+    /// From now on the client's connection is a tunnel.
+    pub fn upgraded(&self) {
+        self.conn.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// The client has something of its response to take; it may leave it for `patience`, and not beyond `deadline`.
+    pub fn handed_out(&mut self, patience: Option<Duration>, deadline: Option<Instant>) {
+        let conn = &self.conn;
+        let watch = self.watch.get_or_insert_with(|| {
+            let since_epoch = |at: Instant| at.saturating_duration_since(conn.epoch).as_millis();
+            let deadline = deadline.map(|at| u64::try_from(since_epoch(at)).unwrap_or(u64::MAX));
+            let watch = StreamWatch::new(patience, deadline);
+            conn.streams().push(watch.clone());
+            watch
+        });
+        watch.handed_out(conn.now() - 1);
+    }
+
+    /// The client asks for more.
+    pub fn taken(&self) {
+        if let Some(watch) = &self.watch {
+            watch.taken();
+        }
     }
 }
 
@@ -166,8 +220,8 @@ pub struct HeldUpload(Arc<ConnState>);
 impl ActiveRequest {
     /// The request begins to wait with its body unread.
     pub fn hold_upload(&self) -> HeldUpload {
-        self.0.held_uploads.fetch_add(1, Ordering::Relaxed);
-        HeldUpload(self.0.clone())
+        self.conn.held_uploads.fetch_add(1, Ordering::Relaxed);
+        HeldUpload(self.conn.clone())
     }
 }
 
@@ -179,8 +233,12 @@ impl Drop for HeldUpload {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        if self.0.active.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        let conn = &self.conn;
+        if let Some(watch) = self.watch.take() {
+            conn.streams().retain(|other| !Arc::ptr_eq(other, &watch));
+        }
+        if conn.active.fetch_sub(1, Ordering::Relaxed) == 1 {
+            conn.idle_since.store(conn.now(), Ordering::Relaxed);
         }
     }
 }
@@ -203,18 +261,34 @@ pub async fn serve<S: ClientStream>(
     let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
     let id = shared.clients.add(state.clone());
     let io = ClientIo::new(stream, sniffed, state.clone());
-    let (per_request, peer) = (state.clone(), Arc::new(Peer::new(client, &shared.trust)));
+    let (per_request, draining) = (state.clone(), shared.draining.clone());
+    let peer = Arc::new(Peer::new(client, &shared.trust));
     let service = service_fn(move |request| {
         let (target, active, peer) = (target.clone(), ActiveRequest::new(per_request.clone()), peer.clone());
-        async move { Ok::<_, std::convert::Infallible>(proxy::handle(&target, request, peer, active).await) }
+        let draining = draining.clone();
+        async move {
+            let mut response = proxy::handle(&target, request, peer, active).await;
+            if protocol == Protocol::Http1 && draining.is_cancelled() {
+                send_elsewhere(&mut response);
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     match protocol {
-        Protocol::Http2 => drive(h2_builder(&shared).serve_connection(io, service), &state, &shared).await,
+        Protocol::Http2 => drive(h2_builder(&shared).serve_connection(io, service), &state, &shared, true).await,
         Protocol::Http1 => {
-            drive(h1_builder(&shared).serve_connection(io, service).with_upgrades(), &state, &shared).await;
+            drive(h1_builder(&shared).serve_connection(io, service).with_upgrades(), &state, &shared, false).await;
         }
     }
     shared.clients.remove(id);
+}
+
+/// While this activator drains, an HTTP/1.1 client has to open its next connection, which leads to another activator. It is told with an
+/// answer, because a connection that closes while the next request is on its way loses that request.
+fn send_elsewhere(response: &mut Response<Body>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 fn h1_builder(shared: &Shared) -> http1::Builder {
@@ -226,10 +300,11 @@ fn h1_builder(shared: &Shared) -> http1::Builder {
     builder
 }
 
-fn h2_builder(shared: &Shared) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn h2_builder(shared: &Shared) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor);
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(shared.limits.max_streams)
         .max_header_list_size(u32::try_from(shared.limits.max_header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(256 * 1024)
@@ -257,7 +332,7 @@ where
     }
 }
 
-impl<C, S> ServerConnection for http2::Connection<ClientIo<C>, S, TokioExecutor>
+impl<C, S> ServerConnection for http2::Connection<ClientIo<C>, S, StreamExecutor>
 where
     C: ClientStream,
     S: HttpService<Incoming, ResBody = Body> + 'static,
@@ -269,9 +344,11 @@ where
     }
 }
 
-async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Shared) {
+/// `leaves_politely`: it can be told to go without losing what is on its way (GOAWAY), so it is told as soon as the drain begins.
+async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Shared, leaves_politely: bool) {
     let mut connection = pin!(connection);
     let mut draining = false;
+    let mut polite = leaves_politely && !shared.draining.is_cancelled();
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -285,6 +362,10 @@ async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Sh
                 Some(Ending::Now) => return,
                 Some(Ending::Gracefully) => connection.as_mut().finish(),
             },
+            () = shared.draining.cancelled(), if polite => {
+                polite = false;
+                connection.as_mut().finish();
+            }
             () = shared.close_idle.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().finish();

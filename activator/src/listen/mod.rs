@@ -3,6 +3,7 @@
 
 pub mod client_io;
 pub mod conn;
+pub mod stream;
 pub mod sweep;
 
 use std::collections::{BTreeMap, HashMap};

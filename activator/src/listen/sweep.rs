@@ -66,6 +66,7 @@ impl Connections {
             if let Some(ending) = judge(state.look(), now, limits, draining) {
                 state.end(ending);
             }
+            state.end_overdue(now, limits);
             state.check_peer();
         }
     }

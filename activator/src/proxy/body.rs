@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::grpc;
 use super::headers;
 use super::request_body::{BodyError, Exchange, poll_deadline};
 use crate::endpoint::pool::{H1Connection, H2Lease};
@@ -67,15 +68,45 @@ pub struct PodBody {
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     held: Option<Held>,
+    grpc: bool,
+    ended_early: bool,
 }
 
 impl PodBody {
     /// A body that has just begun. `deadline`: when the request has taken too long.
     pub fn new(incoming: Incoming, exchange: Arc<Exchange>, deadline: Option<Instant>, held: Held) -> Self {
         exchange.touch();
-        let mut body = Self { incoming, exchange, deadline, timer: None, held: Some(held) };
+        let mut body =
+            Self { incoming, exchange, deadline, timer: None, held: Some(held), grpc: false, ended_early: false };
         body.finish_if_ended();
         body
+    }
+
+    /// Its client speaks gRPC: too long a call ends with a status in its trailers.
+    pub fn of_grpc(mut self) -> Self {
+        self.grpc = true;
+        self
+    }
+
+    /// Time is over, or nothing moves: whatever is held is given back.
+    fn cut(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.let_go();
+        if !self.grpc {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.ended_early = true;
+        let words = match error {
+            BodyError::Timeout => "the call took longer than its grpc-timeout or spec.timeouts.requestSeconds",
+            _ => "nothing moved for longer than spec.timeouts.idleStreamSeconds",
+        };
+        Poll::Ready(Some(Ok(Frame::trailers(grpc::too_late(words)))))
+    }
+
+    /// Gives everything back, without keeping the connection, and stops what still goes to the pod.
+    fn let_go(&mut self) {
+        if self.held.take().is_some() {
+            self.exchange.set_response_over();
+        }
     }
 
     fn finish_if_ended(&mut self) {
@@ -87,15 +118,21 @@ impl PodBody {
     /// The body was read to its end. The connection is kept only where the request was too.
     fn finish(&mut self) {
         let Some(Held { slot, lease }) = self.held.take() else { return };
-        if let Lease::H1(connection) = lease
-            && self.exchange.request_done()
-        {
-            slot.upstream().h1.put(connection);
+        match lease {
+            Lease::H1(connection) if self.exchange.request_done() => slot.upstream().h1.put(connection),
+            _ => self.exchange.set_response_over(),
         }
         drop(slot);
     }
 
+    fn is_over(&self) -> bool {
+        self.ended_early || self.held.is_none()
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended_early {
+            return Poll::Ready(None);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.exchange.touch();
@@ -103,6 +140,9 @@ impl PodBody {
                     headers::strip_trailers(trailers);
                 }
                 self.finish_if_ended();
+                if self.held.is_some() && self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return self.cut(BodyError::Timeout);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
@@ -110,7 +150,7 @@ impl PodBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.held = None;
+                self.let_go();
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => self.poll_timeouts(cx),
@@ -136,9 +176,14 @@ impl PodBody {
             } else {
                 continue;
             };
-            self.held = None;
-            return Poll::Ready(Some(Err(error)));
+            return self.cut(error);
         }
+    }
+}
+
+impl Drop for PodBody {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
@@ -164,6 +209,15 @@ impl Body {
             request.record.ended(Outcome::Complete);
         }
         self.request = Some(request);
+    }
+
+    /// Lets the sweep know whose turn it is.
+    fn watch(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        let (Kind::Pod(body), Some(InProgress { active, .. })) = (&self.kind, &mut self.request) else { return };
+        match polled {
+            Poll::Ready(Some(Ok(_))) if !body.is_over() => active.handed_out(body.exchange.idle, body.deadline),
+            _ => active.taken(),
+        }
     }
 
     fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
@@ -197,13 +251,14 @@ impl http_body::Body for Body {
             Kind::Pod(body) => body.poll(cx),
         };
         self.note(&polled);
+        self.watch(&polled);
         polled
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Own(bytes) => bytes.is_none(),
-            Kind::Pod(body) => body.incoming.is_end_stream(),
+            Kind::Pod(body) => body.ended_early || body.incoming.is_end_stream(),
         }
     }
 

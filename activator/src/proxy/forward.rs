@@ -2,20 +2,20 @@
 //! or a reason why not.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::header::{HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version, request};
 use hyper::body::{Body as _, Incoming};
-use hyper::upgrade::OnUpgrade;
 use tracing::warn;
 
 use super::body::{Body, Held, Lease, PodBody};
 use super::forwarded::{self, Peer};
-use super::headers;
 use super::request_body::{Exchange, RequestBody};
 use super::send::{SendError, send};
+use super::switch::Wanted;
 use super::upgrade::Tunnel;
+use super::{expect, grpc, headers};
 use crate::endpoint::connect::ConnectError;
 use crate::error::Refusal;
 use crate::function::outlier;
@@ -59,8 +59,7 @@ pub async fn forward(
     arrival: Arrival<'_>,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
-    let upgrade = headers::upgrade_protocol(request.version(), request.headers());
-    let client_upgrade = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let wanted = Wanted::of(&mut request);
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.clear();
     let bytes = headers::head_bytes(parts.uri.path(), &parts.headers);
@@ -69,16 +68,44 @@ pub async fn forward(
     if parts.version == Version::HTTP_2 {
         headers::join_cookies(&mut parts.headers);
     }
-    if let Some(protocol) = &upgrade {
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(UPGRADE, protocol.clone());
+    if let Some(wanted) = &wanted {
+        wanted.ask(&mut parts.headers);
     }
+    let due = grpc::deadline(&parts.headers, arrival.at);
+    let exchange = exchange(cell, parts, incoming, arrival, Intent { bytes, wanted, due }, record);
+    match due {
+        None => exchange.await,
+        Some(due) => tokio::time::timeout_at(due.into(), exchange).await.unwrap_or(Err(Refusal::DeadlineExceeded)),
+    }
+}
+
+/// What a request is about, besides what the pod gets.
+struct Intent {
+    bytes: u64,
+    wanted: Option<Wanted>,
+    /// When its caller gives up (gRPC).
+    due: Option<Instant>,
+}
+
+async fn exchange(
+    cell: &Arc<FunctionCell>,
+    mut parts: request::Parts,
+    incoming: Incoming,
+    arrival: Arrival<'_>,
+    intent: Intent,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let Intent { bytes, wanted, due } = intent;
     let upload = (!incoming.is_end_stream()).then(|| arrival.active.hold_upload());
     let admitted = cell.admit(bytes, arrival.at).await?;
     drop(upload);
     let config = admitted.config.clone();
+    if let Some(due) = due {
+        grpc::pass_on(&mut parts.headers, due, Instant::now());
+    }
     let exchange = Arc::new(Exchange::new(config.idle_stream_timeout));
-    let body = RequestBody::new(incoming, &exchange);
+    let (parts, body) =
+        expect::arrange(parts, RequestBody::new(incoming, &exchange), admitted.slot.upstream().protocol);
     let mut attempts = Attempts {
         cell,
         config: &config,
@@ -89,16 +116,22 @@ pub async fn forward(
         started: Instant::now(),
     };
     let (response, slot, lease) = attempts.run(admitted, parts, body).await?;
+    let deadline = config.request_timeout.map(|limit| attempts.started + limit);
     let answered = Answered {
-        deadline: config.request_timeout.map(|limit| attempts.started + limit),
+        deadline: deadline.into_iter().chain(due).min(),
         exchange: exchange.clone(),
         held: Held { slot, lease },
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let client = client_upgrade.ok_or(Refusal::InvalidResponse)?;
-        return Ok(switch(response, answered, client));
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match wanted {
+        Some(wanted) if switches => {
+            let (response, tunnel) = wanted.switch(response, answered.exchange.idle, answered.held)?;
+            Ok(Answer::Switched(response, Box::new(tunnel)))
+        }
+        Some(wanted) if wanted.is_connect() && response.status().is_success() => Err(Refusal::InvalidResponse),
+        None if switches => Err(Refusal::InvalidResponse),
+        _ => Ok(Answer::Whole(respond(response, answered))),
     }
-    Ok(Answer::Whole(respond(response, answered)))
 }
 
 struct Attempts<'a> {
@@ -177,13 +210,24 @@ impl Attempts<'_> {
     async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Result<T, Refusal> {
         let start = self.config.response_start_timeout;
         let total = self.config.request_timeout;
-        let Some(limit) = start.into_iter().chain(total).min() else { return Ok(sending.await) };
-        tokio::time::timeout(limit, sending).await.map_err(|_| {
+        let idle = self.config.idle_stream_timeout.unwrap_or_default().as_secs();
+        let sending = async {
+            tokio::select! {
+                biased;
+                sent = sending => Ok(sent),
+                () = self.exchange.upload_stood_still() => Err(match self.exchange.awaits_client() {
+                    true => Refusal::RequestBodyFailed,
+                    false => Refusal::StreamIdle { seconds: idle },
+                }),
+            }
+        };
+        let Some(limit) = start.into_iter().chain(total).min() else { return sending.await };
+        tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| {
             let seconds = limit.as_secs();
             if total.is_some_and(|total| total <= limit) && start != Some(limit) {
-                Refusal::RequestTimeout { seconds }
+                Err(Refusal::RequestTimeout { seconds })
             } else {
-                Refusal::ResponseStartTimeout { seconds }
+                Err(Refusal::ResponseStartTimeout { seconds })
             }
         })
     }
@@ -218,22 +262,9 @@ fn respond(response: Response<Incoming>, answered: Answered) -> Response<Body> {
     headers::strip_response(&mut parts.headers);
     headers::add_via(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
-    let pod = PodBody::new(incoming, answered.exchange, answered.deadline, answered.held);
-    Response::from_parts(parts, Body::pod(pod))
-}
-
-fn switch(mut response: Response<Incoming>, answered: Answered, client: OnUpgrade) -> Answer {
-    let pod = hyper::upgrade::on(&mut response);
-    let protocol = response.headers().get(UPGRADE).cloned();
-    let (mut parts, _) = response.into_parts();
-    parts.extensions.clear();
-    headers::strip_response(&mut parts.headers);
-    headers::add_via(&mut parts.headers, parts.version);
-    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = protocol {
-        parts.headers.insert(UPGRADE, protocol);
+    let mut pod = PodBody::new(incoming, answered.exchange, answered.deadline, answered.held);
+    if grpc::is_grpc(&parts.headers) {
+        pod = pod.of_grpc();
     }
-    let idle = answered.exchange.idle.unwrap_or(Duration::MAX);
-    let tunnel = Tunnel { client, pod, held: answered.held, idle };
-    Answer::Switched(Response::from_parts(parts, Body::empty()), Box::new(tunnel))
+    Response::from_parts(parts, Body::pod(pod))
 }

@@ -2,19 +2,23 @@
 //! documented answer (invariant 1).
 
 pub mod body;
+pub mod expect;
 pub mod forward;
 pub mod forwarded;
+pub mod grpc;
 pub mod headers;
 pub mod request_body;
 pub mod send;
+pub mod switch;
 pub mod upgrade;
+pub mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::HOST;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::error::Refusal;
@@ -78,9 +82,10 @@ pub async fn handle(
     let asked = Asked::of(request.headers());
     let mut record = Record::begin(target.shared(), cell.clone(), at, &mut request, &peer);
     let arrival = Arrival { peer: &peer, at, host: &host, active: &active };
+    let method = if switch::is_extended_connect(&request) { &Method::GET } else { request.method() };
     let result = match &cell {
         None => Err(Refusal::UnknownHost),
-        Some(cell) => match headers::check(request.method(), request.version(), request.headers()) {
+        Some(cell) => match headers::check(method, request.version(), request.headers()) {
             Ok(()) => forward::forward(cell, request, arrival, &mut record).await,
             Err(refusal) => Err(refusal),
         },
@@ -98,6 +103,7 @@ pub async fn handle(
     match tunnel {
         None => response.body_mut().carry(request),
         Some(tunnel) => {
+            request.active.upgraded();
             let shared = target.shared();
             shared.tasks.spawn(upgrade::run(*tunnel, request, shared.force_close.clone()));
         }

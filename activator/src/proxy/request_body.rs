@@ -7,10 +7,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::expect::{self, Gate};
 use super::headers;
 
 /// What both directions of one exchange know of each other.
@@ -21,6 +23,9 @@ pub struct Exchange {
     request_done: AtomicBool,
     request_failed: AtomicBool,
     received: AtomicU64,
+    awaits_client: AtomicBool,
+    response_over: AtomicBool,
+    upload: AtomicWaker,
     /// How long both directions together may stand still.
     pub idle: Option<Duration>,
 }
@@ -34,6 +39,9 @@ impl Exchange {
             request_done: AtomicBool::new(false),
             request_failed: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            awaits_client: AtomicBool::new(false),
+            response_over: AtomicBool::new(false),
+            upload: AtomicWaker::new(),
             idle,
         }
     }
@@ -67,6 +75,28 @@ impl Exchange {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// Whether the pod would take more of the request's body than the client has sent.
+    pub fn awaits_client(&self) -> bool {
+        self.awaits_client.load(Ordering::Relaxed)
+    }
+
+    /// The response is over, so that nobody needs the rest of the request: its sending to the pod is broken off.
+    pub fn set_response_over(&self) {
+        self.response_over.store(true, Ordering::Release);
+        self.upload.wake();
+    }
+
+    /// Resolves when request and response together have stood still for too long while the request was still coming in.
+    pub async fn upload_stood_still(&self) {
+        while let Some(deadline) = self.idle_deadline().filter(|_| !self.request_done()) {
+            if deadline <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(deadline.into()).await;
+        }
+        std::future::pending().await
+    }
+
     /// Whether it was the client whose body broke off.
     pub fn request_failed(&self) -> bool {
         self.request_failed.load(Ordering::Relaxed)
@@ -82,6 +112,9 @@ pub enum BodyError {
     /// The request took too long.
     #[error("the request took longer than spec.timeouts.requestSeconds")]
     Timeout,
+    /// The response is over; nobody needs the rest.
+    #[error("the response is over")]
+    Over(#[source] h2::Error),
     /// The peer's part broke off.
     #[error("the body broke off: {0}")]
     Broken(#[from] hyper::Error),
@@ -100,6 +133,8 @@ pub enum RequestBody {
         exchange: Arc<Exchange>,
         /// Runs while nothing moves.
         timer: Option<Pin<Box<Sleep>>>,
+        /// Where the client waits for the pod's word.
+        gate: Option<Arc<Gate>>,
     },
 }
 
@@ -110,7 +145,15 @@ impl RequestBody {
             exchange.set_request_done();
             return Self::Empty;
         }
-        Self::Client { incoming, exchange: exchange.clone(), timer: None }
+        Self::Client { incoming, exchange: exchange.clone(), timer: None, gate: None }
+    }
+
+    /// Asks the client for nothing until the gate opens.
+    pub fn behind(mut self, closed: &Arc<Gate>) -> Self {
+        if let Self::Client { gate, .. } = &mut self {
+            *gate = Some(closed.clone());
+        }
+        self
     }
 
     /// Whether there is none, so that the request can be built again.
@@ -129,15 +172,33 @@ pub fn poll_deadline(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx:
     sleep.as_mut().poll(cx).is_ready()
 }
 
+/// `true` where the pod has been silent for so long since the first call that it must not be waited for.
+fn poll_patience(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(expect::PATIENCE))).as_mut().poll(cx).is_ready()
+}
+
 impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Client { incoming, exchange, timer } = self.get_mut() else {
+        let Self::Client { incoming, exchange, timer, gate } = self.get_mut() else {
             return Poll::Ready(None);
         };
-        match Pin::new(&mut *incoming).poll_frame(cx) {
+        exchange.upload.register(cx.waker());
+        if exchange.response_over.load(Ordering::Acquire) {
+            return Poll::Ready(Some(Err(BodyError::Over(h2::Reason::CANCEL.into()))));
+        }
+        if let Some(closed) = gate {
+            if closed.poll_open(cx).is_pending() && !poll_patience(timer, cx) {
+                return Poll::Pending;
+            }
+            *gate = None;
+            exchange.touch();
+        }
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        exchange.awaits_client.store(polled.is_pending(), Ordering::Relaxed);
+        match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 exchange.touch();
                 if let Some(data) = frame.data_ref() {
