@@ -135,6 +135,14 @@ pub enum ArgsError {
         /// What was given.
         got: String,
     },
+    /// Not by protobuf over HTTP.
+    #[error(
+        "OTEL_EXPORTER_OTLP_PROTOCOL is {got:?}: give http/protobuf, and the collector's port for OTLP over HTTP (4318, not 4317)"
+    )]
+    OtlpProtocol {
+        /// What was given.
+        got: String,
+    },
     /// The sampler does not exist.
     #[error(transparent)]
     Sampler(#[from] SamplerError),

@@ -175,6 +175,14 @@ impl Refusal {
         }
     }
 
+    /// Whether it may come after a wait for a slot.
+    pub fn ends_a_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::CannotStart { .. } | Self::ColdStartTimeout { .. } | Self::NoFreeSlot { .. } | Self::FunctionDeleted
+        )
+    }
+
     /// CamelCase, for the header, the body, logs and metrics: the pods' own cause where one is known.
     pub fn reason(&self) -> &str {
         match self {

@@ -194,8 +194,8 @@ impl Metrics {
             reasons: Mutex::default(),
             duration: self.duration.clone(),
             durations: Default::default(),
-            queue: self.queue.get_or_create_owned(&labels(key)),
-            upstream: self.upstream.get_or_create_owned(&labels(key)),
+            queue: LazyDurations::new(&self.queue, key),
+            upstream: LazyDurations::new(&self.upstream, key),
             abandoned: self.abandoned.get_or_create_owned(&labels(key)),
             cold_starts: self.cold_starts.get_or_create_owned(&labels(key)),
             cold_start: PHASES.map(|phase| self.cold_start.get_or_create_owned(&phase_labels(key, phase))),
@@ -255,6 +255,24 @@ fn class_of(status: StatusCode) -> usize {
     usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
 }
 
+/// Durations of one Function. Each is some twenty series, so a Function without traffic has none.
+pub struct LazyDurations {
+    family: Family<FunctionLabels, Durations>,
+    key: FunctionKey,
+    series: OnceLock<Durations>,
+}
+
+impl LazyDurations {
+    fn new(family: &Family<FunctionLabels, Durations>, key: &FunctionKey) -> Self {
+        Self { family: family.clone(), key: key.clone(), series: OnceLock::new() }
+    }
+
+    /// Counts one.
+    pub fn observe(&self, duration: Duration) {
+        self.series.get_or_init(|| self.family.get_or_create_owned(&labels(&self.key))).observe(duration);
+    }
+}
+
 /// One Function's series.
 pub struct FunctionMetrics {
     key: FunctionKey,
@@ -264,9 +282,9 @@ pub struct FunctionMetrics {
     duration: Family<ClassLabels, Durations>,
     durations: [OnceLock<Durations>; 5],
     /// How long requests waited for a slot.
-    pub queue: Durations,
+    pub queue: LazyDurations,
     /// How long pods took for the head of a response.
-    pub upstream: Durations,
+    pub upstream: LazyDurations,
     /// Requests whose client went away before the answer began.
     pub abandoned: Counter,
     /// Requests that no pod was ready for.
@@ -318,5 +336,42 @@ impl FunctionMetrics {
                 self.cold_start[index].observe(at.saturating_duration_since(trace.began).as_secs_f64());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(metrics: &Metrics) -> String {
+        metrics.text([], 0).unwrap()
+    }
+
+    #[test]
+    fn reasons_of_one_function_are_bounded_and_go_with_it() {
+        let metrics = Metrics::new(&Telemetry::default());
+        let function = metrics.function(&FunctionKey::new("shop", "hello"));
+        for number in 0..100 {
+            function.refused(&format!("Reason{number}"));
+        }
+        function.refused("Reason0");
+        let told = text(&metrics);
+        let series = told.lines().filter(|line| line.starts_with("pilotlight_activator_refused_total{"));
+        assert_eq!(series.count(), MAX_REASONS + 1);
+        assert!(told.lines().any(|line| line.contains("reason=\"Reason0\"") && line.ends_with(" 2")), "{told}");
+        assert!(told.lines().any(|line| line.contains("reason=\"Other\"") && line.ends_with(" 60")), "{told}");
+        metrics.forget(&function);
+        assert!(!text(&metrics).contains("hello"));
+    }
+
+    #[test]
+    fn a_function_without_traffic_has_no_histograms_of_requests() {
+        let metrics = Metrics::new(&Telemetry::default());
+        let function = metrics.function(&FunctionKey::new("shop", "hello"));
+        let histograms = |text: &str| text.lines().filter(|line| line.contains("duration_seconds_count{")).count();
+        assert_eq!(histograms(&text(&metrics)), 0);
+        function.finished(StatusCode::OK, Duration::from_millis(1));
+        function.upstream.observe(Duration::from_millis(1));
+        assert_eq!(histograms(&text(&metrics)), 2);
     }
 }

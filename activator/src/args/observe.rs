@@ -13,6 +13,8 @@ use crate::telemetry::export::TracingConfig;
 use crate::telemetry::sampler::Sampler;
 use crate::telemetry::timing::TimingHeaders;
 
+const PROTOCOL: &str = "http/protobuf";
+
 /// See the module.
 #[derive(Clone, Debug, Args)]
 pub struct Observe {
@@ -35,6 +37,9 @@ pub struct Observe {
     /// Whole URL for traces, where it is not the base URL and /v1/traces.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", default_value = "")]
     pub otlp_traces_endpoint: String,
+    /// How the collector is spoken to: http/protobuf is the one that there is.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_PROTOCOL", default_value = PROTOCOL)]
+    pub otlp_protocol: String,
     /// Which traces are recorded, by OpenTelemetry's names.
     #[arg(long, env = "OTEL_TRACES_SAMPLER", default_value = "parentbased_always_on")]
     pub traces_sampler: String,
@@ -78,6 +83,9 @@ impl Observe {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             return Err(ArgsError::OtlpEndpoint { got: endpoint });
         }
+        if self.otlp_protocol.trim() != PROTOCOL {
+            return Err(ArgsError::OtlpProtocol { got: self.otlp_protocol.clone() });
+        }
         let sampler = Sampler::from_settings(self.traces_sampler.trim(), self.traces_sampler_arg.as_deref())?;
         Ok(Some(TracingConfig { endpoint, sampler, delay: Duration::from_millis(self.traces_delay_millis) }))
     }
@@ -107,6 +115,8 @@ mod tests {
         let message = |flags: &[&str]| observe(flags).telemetry().unwrap_err().to_string();
         assert!(message(&["--access-log-ratio", "2"]).contains("--access-log-ratio is 2"));
         assert!(message(&["--otlp-endpoint", "collector:4317"]).contains("http://"));
+        let grpc = message(&["--otlp-endpoint", "http://a:4317", "--otlp-protocol", "grpc"]);
+        assert!(grpc.contains("OTEL_EXPORTER_OTLP_PROTOCOL") && grpc.contains("4318"), "{grpc}");
         let sampler = ["--otlp-endpoint", "http://a", "--traces-sampler", "maybe"];
         assert!(message(&sampler).contains("OTEL_TRACES_SAMPLER"));
         let bad = crate::args::Args::try_parse_from(["activator", "--trusted-proxies", "10.0.0.0/8,here"]);

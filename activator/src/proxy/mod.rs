@@ -94,7 +94,7 @@ pub async fn handle(
         Ok(Answer::Whole(response)) => (response, None),
         Ok(Answer::Switched(response, tunnel)) => (response, Some(tunnel)),
         Err(refusal) => {
-            record.refused(refusal.reason());
+            record.refused(&refusal);
             (refusal.response(&asked, cell.as_ref().map(|c| &c.key)), None)
         }
     };

@@ -14,6 +14,7 @@ use super::ids;
 use super::spans::{Facts, Recording};
 use super::timing::{Timing, TimingHeaders};
 use crate::endpoint::Upstream;
+use crate::error::Refusal;
 use crate::function::FunctionCell;
 use crate::function::trace::WakeTrace;
 use crate::proxy::forwarded::Peer;
@@ -126,8 +127,12 @@ impl Record {
     }
 
     /// The activator answers itself.
-    pub fn refused(&mut self, reason: &str) {
+    pub fn refused(&mut self, refusal: &Refusal) {
+        let reason = refusal.reason();
         self.reason = Some(reason.into());
+        if refusal.ends_a_wait() {
+            self.waited = Some(self.arrived.elapsed());
+        }
         self.attempt_failed("Refused");
         match &self.cell {
             Some(cell) => cell.metrics.refused(reason),

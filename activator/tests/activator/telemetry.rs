@@ -109,7 +109,13 @@ async fn the_document_lists_the_metrics_that_there_are() {
     let world = World::configured(|config: &mut Config| config.telemetry = telemetry);
     world.apply(|f| f.spec.cold_start.pending_requests = 0);
     assert_eq!(send(world.get("/")).await.reason(), "QueueFull");
-    until_series(&world, "http_server_request_duration_seconds_count", &["5xx"], 1.0).await;
+    world.apply(|_| {});
+    let cold = tokio::spawn(send(world.get("/")));
+    world.until_load((0, 1)).await;
+    let pod = FakePod::hello().await;
+    world.pod(&pod);
+    assert_eq!(cold.await.unwrap().status, 200);
+    until_series(&world, "upstream_duration_seconds_count", &["hello"], 1.0).await;
     let text = metrics(&world).await;
     // Those of TLS are told where there is TLS.
     let plain = |name: &String| !name.starts_with("tls_");
@@ -272,6 +278,14 @@ async fn a_refusal_names_its_reason_in_the_trace() {
     assert_eq!(send(request).await.status, 404);
     eventually("a span", || !collector.spans().is_empty()).await;
     assert_eq!(attributes(only(&collector.spans(), "GET"))["error.type"], "UnknownHost");
+    world.apply(|f| f.spec.cold_start.timeout_seconds = 1);
+    assert_eq!(send(world.get("/")).await.reason(), "NoPod");
+    eventually("the wait", || collector.spans().iter().any(|span| span.name == "queue")).await;
+    let spans = collector.spans();
+    let request = only(&spans, "GET shop/hello");
+    assert_eq!(only(&spans, "queue").parent_span_id, request.span_id, "what was waited for in vain is told too");
+    let said = attributes(request);
+    assert_eq!((said["error.type"].as_str(), said["http.response.status_code"].as_str()), ("NoPod", "503"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
