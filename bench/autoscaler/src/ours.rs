@@ -1,0 +1,72 @@
+//! Pilotlight's own decision core, fed as the operator feeds it: one activator's samples, pokes included.
+
+use pilotlight_scaling::{
+    ActivatorId, Coverage, Input, Memory, Millis, Origin, Policy, Sample, Second, Windows, decide,
+};
+
+use crate::scaler::{Observation, Scaler, Verdict};
+
+const ACTIVATOR: ActivatorId = ActivatorId(1);
+
+/// See the module.
+pub(crate) struct Ours {
+    policy: Policy,
+    coverage: Coverage,
+    windows: Windows,
+    memory: Memory,
+    /// For each change of replicas, when and why.
+    pub(crate) decisions: Vec<(u64, u32, String)>,
+}
+
+impl Ours {
+    /// With the defaults of a Function whose `concurrency.limit` is `slots`.
+    pub(crate) fn new(slots: u32, max_replicas: u32) -> Self {
+        let mut coverage = Coverage::default();
+        coverage.join(ACTIVATOR, Millis(0), Origin::Unknown);
+        Self {
+            policy: Policy { concurrency_limit: slots, max_replicas, ..Policy::default() },
+            coverage,
+            windows: Windows::default(),
+            memory: Memory::default(),
+            decisions: Vec::new(),
+        }
+    }
+}
+
+impl Scaler for Ours {
+    fn second_over(&mut self, second: u64, concurrency_milli: u64, arrivals: u32, now: &Observation) {
+        let sample = Sample { concurrency_milli, arrivals, queued: now.queued, in_flight: now.in_flight };
+        self.coverage.cover(ACTIVATOR, Second(second));
+        self.windows.record(ACTIVATOR, Second(second), sample);
+    }
+
+    fn decide(&mut self, now: &Observation) -> Verdict {
+        let moment = Millis(now.now / 1000);
+        if now.queued > 0 {
+            self.windows.observe(ACTIVATOR, moment, now.queued, now.in_flight);
+        }
+        let stable = self.policy.stable_seconds();
+        self.windows.forget_before(Second::containing(moment).minus(stable * 2));
+        let since = self.memory.awake_since();
+        let load = self.windows.load(&self.coverage, stable, self.policy.panic_seconds(), since);
+        let decision = decide(&Input {
+            now: moment,
+            policy: &self.policy,
+            load: &load,
+            span: self.coverage.span(),
+            current: now.current,
+            ready: now.ready,
+            floor: None,
+            memory: &self.memory,
+        });
+        self.memory = decision.memory;
+        if decision.replicas != now.current {
+            self.decisions.push((now.now, decision.replicas, decision.reason.to_string()));
+        }
+        Verdict { replicas: decision.replicas, next_look: decision.next_check.map(|at| at.0 * 1000) }
+    }
+
+    fn hears_pokes(&self) -> bool {
+        true
+    }
+}
