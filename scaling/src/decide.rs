@@ -1,18 +1,21 @@
 //! The decision itself. It reads top-down as the specification of the autoscaler.
 //!
 //! Semantics and names are those of Knative's concurrency autoscaler (stable and panic window, target, rates, scale-down delay), with
-//! these differences: requests that wait count as demand at once; a Function goes to zero after a proven silence of its own length,
+//! these differences: what load asks for is the offered load, not the backlog (`demand`); panic ends with the surge, and replicas are
+//! removed only below the peak of the whole stable window, which fades in its second half, so that there is no cliff and noise adds and
+//! removes nothing; a Function goes to zero after a proven silence of its own length,
 //! also out of panic; and nothing is removed while an activator's samples are missing.
 //!
 //! What always holds: the result lies within the bounds; more load never gives fewer replicas; panic and missing data never
 //! remove any, except to reach a lowered maximum.
 
 use crate::coverage::Span;
+use crate::demand::{demand, lately};
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::reason::{Bound, Cause, Reason};
 use crate::time::{Millis, Second};
-use crate::windows::{Average, Load};
+use crate::windows::Load;
 
 /// Seconds after which a Function under load is looked at again, if nothing pokes before.
 const TICK_SECONDS: u64 = 2;
@@ -36,6 +39,8 @@ pub struct Input<'a> {
     pub current: u32,
     /// Replicas that are ready.
     pub ready: u32,
+    /// Milliseconds from asking for a replica to its first answer, as measured lately. `None`: not known.
+    pub start_millis: Option<u64>,
     /// A floor beside `minReplicas`.
     pub floor: Option<Floor>,
     /// What the last decision handed on.
@@ -117,11 +122,13 @@ pub fn decide(input: &Input<'_>) -> Decision {
         }
     };
 
-    if let Some((burst, why)) = burst(input) {
-        hold(burst.min(input.current), why);
+    if let Some((recent, why)) = lately(input, &memory) {
+        hold(recent.min(input.current), why);
     }
-    let seconds = input.policy.smoothing_seconds();
-    let recent = memory.recommend(input.now, wanted, seconds);
+    let seconds = input.policy.stable_seconds();
+    hold(peak(input, &mut memory, demand.peak, wanted).min(input.current), Cause::Peak { wanted, seconds });
+    let seconds = u64::from(input.policy.scale_down_delay_seconds);
+    let recent = memory.recommended.highest(input.now, wanted, seconds);
     hold(recent.min(input.current), Cause::Delay { wanted, seconds });
     if memory.panic_until.is_some() {
         hold(input.current, Cause::PanicHold { wanted });
@@ -130,6 +137,14 @@ pub fn decide(input: &Input<'_>) -> Decision {
         hold(input.current, Cause::DataMissing { wanted });
     }
     bounded(input, replicas, cause, bound, memory)
+}
+
+/// What the peak of the stable window keeps: all of it in its first half, ever less in its second; but of what lies within a quarter above
+/// what is wanted, which noise will ask for again, all to the end.
+fn peak(input: &Input<'_>, memory: &mut Memory, now: u32, wanted: u32) -> u32 {
+    let highest = memory.peaks.highest(input.now, now, input.policy.stable_seconds());
+    let fading = memory.peaks.fading(input.now, input.policy.stable_seconds());
+    fading.max(highest.min(wanted.saturating_add(wanted.div_ceil(4))))
 }
 
 /// How long no activator has had a request, as far as all of them have said so.
@@ -167,68 +182,6 @@ fn silence(input: &Input<'_>, memory: &Memory) -> Silence {
         _ => 0,
     };
     Silence { millis, needed_seconds: input.policy.silence_seconds() }
-}
-
-/// What load alone asks for, before rates and bounds. No cause: there is no load.
-struct Demand {
-    replicas: u32,
-    cause: Option<Cause>,
-}
-
-fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
-    let (policy, load) = (input.policy, input.load);
-    let target_milli = policy.target_milli();
-    let stable = load.stable.map_or(0, |average| pods(average, target_milli));
-    let burst = load.panic.map_or(0, |average| pods(average, target_milli));
-    let queue = if load.queued > 0 {
-        let slots = u64::from(policy.slots());
-        saturating(u128::from((load.queued + load.in_flight).div_ceil(slots)))
-    } else {
-        0
-    };
-
-    let ready = input.ready.max(1);
-    let surge = burst.max(queue);
-    let overwhelmed =
-        u64::from(surge) * 100 >= u64::from(ready) * u64::from(policy.panic_threshold_percent) && surge > ready;
-    if overwhelmed {
-        memory.panic_until = Some(input.now.plus_seconds(policy.stable_seconds()));
-    } else {
-        memory.panic_until = memory.panic_until.filter(|until| *until > input.now);
-    }
-
-    let mut demand = Demand {
-        replicas: stable,
-        cause: load.stable.filter(|_| stable > 0).map(|average| Cause::Stable { average, target_milli }),
-    };
-    if memory.panic_until.is_some() && burst > demand.replicas {
-        demand.replicas = burst;
-        demand.cause = load.panic.map(|average| Cause::Panic { average, target_milli });
-    }
-    if queue > demand.replicas {
-        demand.replicas = queue;
-        demand.cause = Some(Cause::Queue { queued: load.queued, in_flight: load.in_flight, slots: policy.slots() });
-    }
-    demand
-}
-
-/// What the panic window asks for. Without panic it adds nothing, but nothing is removed below it: else a rise that the stable window
-/// has not caught up with would add and remove the same pod again and again.
-fn burst(input: &Input<'_>) -> Option<(u32, Cause)> {
-    let average = input.load.panic?;
-    let target_milli = input.policy.target_milli();
-    let why = Cause::Lately { average, target_milli };
-    Some((pods(average, target_milli), why))
-}
-
-/// Pods for an average concurrency, rounded up, computed exactly.
-fn pods(average: Average, target_milli: u64) -> u32 {
-    let one_pod = u128::from(average.seconds.max(1)) * u128::from(target_milli);
-    saturating(u128::from(average.sum_milli).div_ceil(one_pod))
-}
-
-fn saturating(pods: u128) -> u32 {
-    u32::try_from(pods).unwrap_or(u32::MAX)
 }
 
 /// Holds a number within what one decision may change of the ready replicas.
@@ -296,7 +249,7 @@ fn next_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Milli
         return None;
     }
     let quiet = load.queued + load.in_flight == 0
-        && load.stable.is_none_or(|average| average.sum_milli == 0)
+        && load.stable.is_none_or(|window| window.concurrency_milli == 0)
         && memory.panic_until.is_none();
     if !quiet || replicas != input.current {
         return Some(tick);

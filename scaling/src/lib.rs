@@ -10,6 +10,7 @@
 mod alignment;
 mod coverage;
 mod decide;
+mod demand;
 mod memory;
 mod policy;
 mod reason;
@@ -23,4 +24,4 @@ pub use memory::Memory;
 pub use policy::Policy;
 pub use reason::{Bound, Cause, Reason};
 pub use time::{Millis, Second};
-pub use windows::{Average, Load, Sample, Windows};
+pub use windows::{Average, Load, Sample, Service, Window, Windows};

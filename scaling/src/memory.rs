@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::time::{Millis, Second};
+use crate::windows::Service;
 
 /// Since when a Function has had replicas, as far as is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,13 +19,52 @@ pub(crate) enum Awake {
     Since(Millis),
 }
 
+/// Numbers of the recent past, as far as they can still be the highest: each higher than all after it, ascending in time, one for each second
+/// at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Maxima(VecDeque<(Second, u32)>);
+
+impl Maxima {
+    /// Adds a number and returns the highest of the last `seconds`, this one included.
+    pub(crate) fn highest(&mut self, now: Millis, number: u32, seconds: u64) -> u32 {
+        let second = Second::containing(now);
+        while self.0.back().is_some_and(|(_, lower)| *lower <= number) {
+            self.0.pop_back();
+        }
+        let covered = self.0.back().is_some_and(|(newest, _)| *newest == second);
+        if !covered {
+            self.0.push_back((second, number));
+        }
+        let first = second.minus(seconds);
+        while self.0.front().is_some_and(|(oldest, _)| *oldest < first) {
+            self.0.pop_front();
+        }
+        self.0.front().map_or(number, |(_, highest)| *highest)
+    }
+
+    /// The highest where from the middle of these seconds on a number fades in proportion to its age, rounded up.
+    pub(crate) fn fading(&self, now: Millis, seconds: u64) -> u32 {
+        let now = Second::containing(now);
+        let fade = |(second, number): &(Second, u32)| {
+            let age = now.0.saturating_sub(second.0);
+            let left = u64::from(*number) * seconds.saturating_sub(age) * 2;
+            u32::try_from(left.div_ceil(seconds.max(1))).unwrap_or(u32::MAX).min(*number)
+        };
+        self.0.iter().map(fade).max().unwrap_or(0)
+    }
+}
+
 /// What one decision hands on to the next. Begin with `Memory::default()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub(crate) awake: Awake,
     pub(crate) panic_until: Option<Millis>,
-    /// Recommendations, each higher than all after it; ascending in time, one for each second at most.
-    recommended: VecDeque<(Second, u32)>,
+    /// The last known service time; it outlives zero.
+    pub(crate) service: Option<Service>,
+    /// What load asked for in the last few seconds of each moment.
+    pub(crate) peaks: Maxima,
+    /// What was recommended.
+    pub(crate) recommended: Maxima,
 }
 
 impl Memory {
@@ -46,27 +86,11 @@ impl Memory {
         };
     }
 
-    /// Adds a recommendation and returns the highest of the last `seconds`, this one included.
-    pub(crate) fn recommend(&mut self, now: Millis, replicas: u32, seconds: u64) -> u32 {
-        let second = Second::containing(now);
-        while self.recommended.back().is_some_and(|(_, lower)| *lower <= replicas) {
-            self.recommended.pop_back();
-        }
-        let covered = self.recommended.back().is_some_and(|(newest, _)| *newest == second);
-        if !covered {
-            self.recommended.push_back((second, replicas));
-        }
-        let first = second.minus(seconds);
-        while self.recommended.front().is_some_and(|(oldest, _)| *oldest < first) {
-            self.recommended.pop_front();
-        }
-        self.recommended.front().map_or(replicas, |(_, highest)| *highest)
-    }
-
-    /// Forgets panic and recommendations: what was before zero says nothing about what comes after.
+    /// Forgets panic, peaks and recommendations: what was before zero says nothing about what comes after.
     pub(crate) fn settle_at_zero(&mut self) {
         self.panic_until = None;
-        self.recommended.clear();
+        self.peaks = Maxima::default();
+        self.recommended = Maxima::default();
     }
 }
 
@@ -75,9 +99,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_highest_recommendation_of_the_delay_counts() {
-        let mut memory = Memory::default();
-        let at = |memory: &mut Memory, second: u64, replicas| memory.recommend(Second(second).start(), replicas, 10);
+    fn the_highest_of_the_last_seconds_counts() {
+        let mut memory = Maxima::default();
+        let at = |memory: &mut Maxima, second: u64, replicas| memory.highest(Second(second).start(), replicas, 10);
         assert_eq!(at(&mut memory, 0, 5), 5);
         assert_eq!(at(&mut memory, 4, 3), 5);
         assert_eq!(at(&mut memory, 10, 1), 5);
@@ -88,12 +112,28 @@ mod tests {
     }
 
     #[test]
+    fn a_peak_fades_in_the_second_half() {
+        let mut maxima = Maxima::default();
+        let mut at = |second: u64, number| {
+            maxima.highest(Second(second).start(), number, 10);
+            maxima.fading(Second(second).start(), 10)
+        };
+        assert_eq!(at(0, 10), 10);
+        assert_eq!(at(3, 6), 10);
+        assert_eq!(at(5, 1), 10);
+        assert_eq!(at(6, 1), 8);
+        assert_eq!(at(8, 1), 6, "the younger one counts more now");
+        assert_eq!(at(9, 1), 5);
+        assert_eq!(at(13, 1), 1);
+    }
+
+    #[test]
     fn a_second_keeps_its_highest_only() {
-        let mut memory = Memory::default();
+        let mut maxima = Maxima::default();
         for millis in 0..100_000 {
-            memory.recommend(Millis(millis), 1000 - u32::try_from(millis % 1000).unwrap(), 60);
+            maxima.highest(Millis(millis), 1000 - u32::try_from(millis % 1000).unwrap(), 60);
         }
-        assert!(memory.recommended.len() <= 61);
+        assert!(maxima.0.len() <= 61);
     }
 
     #[test]

@@ -95,11 +95,18 @@ impl Policy {
         (self.stable_seconds() * percent).div_ceil(100)
     }
 
-    /// Seconds over which the highest recommendation counts before replicas are removed: the delay, and at least a panic window, so
-    /// that a short queue does not start pods only to remove them at once.
+    /// Concurrency up to which a pod may fill for a short while before others are added, in thousandths: half way between the target and the
+    /// slots. Never 0.
     #[must_use]
-    pub fn smoothing_seconds(&self) -> u64 {
-        self.panic_seconds().max(u64::from(self.scale_down_delay_seconds))
+    pub fn filled_milli(&self) -> u64 {
+        (self.target_milli() + u64::from(self.slots()) * 1000).div_ceil(2)
+    }
+
+    /// Seconds after the last surge during which nothing is removed: two panic windows, so that the surge has left the panic window for
+    /// as long as it was in it.
+    #[must_use]
+    pub fn panic_hold_seconds(&self) -> u64 {
+        self.panic_seconds() * 2
     }
 
     /// Seconds of silence until zero: the idle time, and at least the scale-down delay.

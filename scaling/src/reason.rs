@@ -50,6 +50,17 @@ pub enum Cause {
         /// Concurrency aimed at in one pod, in thousandths.
         target_milli: u64,
     },
+    /// Average concurrency over the panic window, drawn on to when a new pod would be ready: more than the pods should fill up to.
+    Rising {
+        /// The average.
+        average: Average,
+        /// What it will be.
+        ahead: Average,
+        /// In so many ms.
+        start_millis: u64,
+        /// Concurrency that one pod may fill up to, in thousandths.
+        target_milli: u64,
+    },
     /// Average concurrency over the panic window: not enough to add replicas, but too much to remove any.
     Lately {
         /// The average.
@@ -66,12 +77,19 @@ pub enum Cause {
         /// Requests that one pod can take.
         slots: u32,
     },
-    /// Less would do, but nothing is removed until a stable window has passed without panic.
+    /// Less would do, but nothing is removed until two panic windows have passed without a surge.
     PanicHold {
         /// Replicas that would do.
         wanted: u32,
     },
-    /// Less would do, but more was needed a moment ago.
+    /// Less would do on average, but not at the peak of the stable window.
+    Peak {
+        /// Replicas that would do.
+        wanted: u32,
+        /// Seconds that are looked back.
+        seconds: u64,
+    },
+    /// Less would do, but more was needed within `scaleDownDelaySeconds`.
     Delay {
         /// Replicas that would do.
         wanted: u32,
@@ -124,9 +142,11 @@ impl Cause {
             Self::NotIdleYet { .. } => "NotIdleYet",
             Self::Stable { .. } => "StableWindow",
             Self::Panic { .. } => "PanicWindow",
+            Self::Rising { .. } => "RisingLoad",
             Self::Lately { .. } => "RecentLoad",
             Self::Queue { .. } => "Queue",
             Self::PanicHold { .. } => "PanicHold",
+            Self::Peak { .. } => "PeakLoad",
             Self::Delay { .. } => "ScaleDownDelay",
             Self::DataMissing { .. } => "DataMissing",
         }
@@ -172,14 +192,21 @@ impl fmt::Display for Cause {
                 concurrency(f, *average, *target_milli)?;
                 write!(f, ", more than the ready pods can bear")
             }
+            Self::Rising { average, ahead, start_millis, target_milli } => {
+                concurrency(f, *average, *target_milli)?;
+                write!(f, ", and {} when a new one has started in {start_millis} ms", Thousandths(ahead.milli()))
+            }
             Self::Queue { queued, in_flight, slots } => {
                 write!(f, "{queued} waiting and {in_flight} in flight, {slots} for each pod")
             }
             Self::PanicHold { wanted } => {
-                write!(f, "{wanted} would do, but there was panic within the stable window")
+                write!(f, "{wanted} would do, but there was a surge a moment ago")
+            }
+            Self::Peak { wanted, seconds } => {
+                write!(f, "{wanted} would do on average, but not at the peak of the last {seconds} s")
             }
             Self::Delay { wanted, seconds } => {
-                write!(f, "{wanted} would do, but more was needed within {seconds} s")
+                write!(f, "{wanted} would do, but more was needed within the scale-down delay of {seconds} s")
             }
             Self::DataMissing { wanted } => {
                 write!(f, "{wanted} would do by what is known, but samples of an activator are missing")

@@ -13,8 +13,12 @@ use crate::time::{Millis, Second};
 pub struct Sample {
     /// Time-weighted average of requests in flight and waiting, in thousandths.
     pub concurrency_milli: u64,
+    /// Time-weighted average of requests in flight alone, in thousandths.
+    pub busy_milli: u64,
     /// Requests that arrived.
     pub arrivals: u32,
+    /// Requests that a pod has answered to the end.
+    pub completed: u32,
     /// Requests that wait for a slot at the end of the second.
     pub queued: u32,
     /// Requests at a pod at the end of the second.
@@ -24,6 +28,18 @@ pub struct Sample {
 impl Sample {
     fn is_silent(self) -> bool {
         self == Self::default()
+    }
+
+    /// The higher of each value.
+    fn higher(self, other: Self) -> Self {
+        Self {
+            concurrency_milli: self.concurrency_milli.max(other.concurrency_milli),
+            busy_milli: self.busy_milli.max(other.busy_milli),
+            arrivals: self.arrivals.max(other.arrivals),
+            completed: self.completed.max(other.completed),
+            queued: self.queued.max(other.queued),
+            in_flight: self.in_flight.max(other.in_flight),
+        }
     }
 }
 
@@ -37,7 +53,7 @@ struct Gauge {
 
 #[derive(Clone, Debug, Default)]
 struct Share {
-    concurrency_milli: BTreeMap<Second, u64>,
+    seconds: BTreeMap<Second, Sample>,
     gauge: Option<Gauge>,
 }
 
@@ -46,6 +62,66 @@ struct Share {
 pub struct Windows {
     shares: BTreeMap<ActivatorId, Share>,
     last_active: Option<Second>,
+}
+
+/// What happened in a window of seconds, in sums over those that are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Seconds that are known; never 0.
+    pub seconds: u64,
+    /// Requests in flight and waiting, in thousandths of request-seconds.
+    pub concurrency_milli: u64,
+    /// Requests in flight alone, in thousandths of request-seconds.
+    pub busy_milli: u64,
+    /// Requests that arrived.
+    pub arrivals: u64,
+    /// Requests that a pod has answered to the end.
+    pub completed: u64,
+}
+
+impl Window {
+    fn add(&mut self, sample: Sample) {
+        self.concurrency_milli = self.concurrency_milli.saturating_add(sample.concurrency_milli);
+        self.busy_milli = self.busy_milli.saturating_add(sample.busy_milli);
+        self.arrivals = self.arrivals.saturating_add(u64::from(sample.arrivals));
+        self.completed = self.completed.saturating_add(u64::from(sample.completed));
+    }
+
+    /// How long a request keeps a pod busy, by Little's law. `None` where none has ended.
+    #[must_use]
+    pub fn service(&self) -> Option<Service> {
+        let Self { busy_milli, completed, .. } = *self;
+        (completed > 0 && busy_milli > 0).then_some(Service { busy_milli, completed })
+    }
+
+    /// The concurrency that these arrivals would have with a free slot for each at once (the offered load): what waiting adds is not
+    /// demand. Where the service time is not known, it is.
+    #[must_use]
+    pub fn offered(&self, service: Option<Service>) -> Average {
+        let sum_milli = match service {
+            Some(service) => self.concurrency_milli.min(self.busy_milli.max(service.millis_of(self.arrivals))),
+            None => self.concurrency_milli,
+        };
+        Average { sum_milli, seconds: self.seconds.max(1) }
+    }
+}
+
+/// Mean service time as an exact fraction: `busy_milli / completed`, in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Milliseconds that pods were busy with requests.
+    pub busy_milli: u64,
+    /// Requests that they answered meanwhile; never 0.
+    pub completed: u64,
+}
+
+impl Service {
+    /// Milliseconds that so many requests keep a slot busy, rounded up.
+    #[must_use]
+    pub fn millis_of(self, requests: u64) -> u64 {
+        let millis = u128::from(requests) * u128::from(self.busy_milli);
+        u64::try_from(millis.div_ceil(u128::from(self.completed.max(1)))).unwrap_or(u64::MAX)
+    }
 }
 
 /// An average as an exact fraction: `sum_milli / seconds`.
@@ -68,10 +144,10 @@ impl Average {
 /// One Function's load as a decision sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Average concurrency over the stable window. `None`: no activator told about any second of it.
-    pub stable: Option<Average>,
-    /// Average concurrency over the panic window. `None`: no activator told about any second of it.
-    pub panic: Option<Average>,
+    /// The stable window. `None`: no activator told about any second of it.
+    pub stable: Option<Window>,
+    /// The panic window. `None`: no activator told about any second of it.
+    pub panic: Option<Window>,
     /// Requests that wait now.
     pub queued: u64,
     /// Requests at pods now.
@@ -87,8 +163,8 @@ impl Windows {
             return;
         }
         let share = self.shares.entry(id).or_default();
-        let bucket = share.concurrency_milli.entry(second).or_default();
-        *bucket = (*bucket).max(sample.concurrency_milli);
+        let kept = share.seconds.entry(second).or_default();
+        *kept = kept.higher(sample);
         self.last_active = self.last_active.max(Some(second));
         self.observe(id, second.end(), sample.queued, sample.in_flight);
     }
@@ -113,9 +189,9 @@ impl Windows {
     /// Forgets every second before `first`. The time of the last request is kept.
     pub fn forget_before(&mut self, first: Second) {
         self.shares.retain(|_, share| {
-            share.concurrency_milli = share.concurrency_milli.split_off(&first);
+            share.seconds = share.seconds.split_off(&first);
             let gauge_is_old = share.gauge.is_none_or(|gauge| gauge.at <= first.start());
-            !(share.concurrency_milli.is_empty() && gauge_is_old)
+            !(share.seconds.is_empty() && gauge_is_old)
         });
     }
 
@@ -125,38 +201,39 @@ impl Windows {
         self.shares.is_empty()
     }
 
-    /// The load at the end of the last second told about: averages over windows of `stable` and `panic` seconds, not
-    /// reaching back before `since`, and what is under way.
+    /// The load at the end of the last second told about: windows of `stable` and `panic` seconds, not reaching back before
+    /// `since`, and what is under way.
     #[must_use]
     pub fn load(&self, coverage: &Coverage, stable: u64, panic: u64, since: Option<Millis>) -> Load {
         let until = coverage.latest().unwrap_or_default();
         let begin = since.map_or(Second(0), Second::containing);
-        let average = |seconds| self.average(coverage, until, begin, seconds, stable);
+        let window = |seconds| self.window(coverage, until, begin, seconds, stable);
         let (queued, in_flight) = self.under_way(coverage);
         Load {
-            stable: average(stable),
-            panic: average(panic),
+            stable: window(stable),
+            panic: window(panic),
             queued,
             in_flight,
             last_active: self.last_active.map(Second::end),
         }
     }
 
-    fn average(&self, coverage: &Coverage, until: Second, begin: Second, window: u64, hold: u64) -> Option<Average> {
-        let mut average = Average { sum_milli: 0, seconds: 0 };
-        for second in until.minus(window).max(begin).0..until.0 {
+    fn window(&self, coverage: &Coverage, until: Second, begin: Second, length: u64, hold: u64) -> Option<Window> {
+        let mut window = Window::default();
+        for second in until.minus(length).max(begin).0..until.0 {
             let second = Second(second);
             if !coverage.anyone_told(second) {
                 continue;
             }
-            average.seconds += 1;
+            window.seconds += 1;
             for (id, share) in &self.shares {
                 let told = coverage.stand_in(*id, second, hold);
-                let milli = told.and_then(|told| share.concurrency_milli.get(&told));
-                average.sum_milli = average.sum_milli.saturating_add(milli.copied().unwrap_or(0));
+                if let Some(sample) = told.and_then(|told| share.seconds.get(&told)) {
+                    window.add(*sample);
+                }
             }
         }
-        (average.seconds > 0).then_some(average)
+        (window.seconds > 0).then_some(window)
     }
 
     /// Requests that wait and requests at pods, at the activators that run.
@@ -185,7 +262,15 @@ mod tests {
     const B: ActivatorId = ActivatorId(2);
 
     fn busy(requests: u32) -> Sample {
-        Sample { concurrency_milli: u64::from(requests) * 1000, arrivals: requests, queued: 0, in_flight: requests }
+        let busy = u64::from(requests) * 1000;
+        Sample {
+            concurrency_milli: busy,
+            busy_milli: busy,
+            arrivals: requests,
+            completed: requests,
+            queued: 0,
+            in_flight: requests,
+        }
     }
 
     fn two(seconds_a: u64, seconds_b: u64) -> (Coverage, Windows) {
@@ -205,8 +290,8 @@ mod tests {
     fn the_load_of_two_activators_adds_up() {
         let (coverage, windows) = two(60, 60);
         let load = windows.load(&coverage, 60, 6, None);
-        assert_eq!(load.stable.unwrap().milli(), 20_000);
-        assert_eq!(load.panic.unwrap().milli(), 20_000);
+        assert_eq!(load.stable.unwrap().offered(None).milli(), 20_000);
+        assert_eq!(load.panic.unwrap().offered(None).milli(), 20_000);
         assert_eq!(load.in_flight, 20);
     }
 
@@ -214,10 +299,10 @@ mod tests {
     fn a_missing_activators_share_is_held_and_then_gone() {
         let (coverage, windows) = two(60, 20);
         let load = windows.load(&coverage, 60, 6, None);
-        assert_eq!(load.stable.unwrap().milli(), 20_000);
+        assert_eq!(load.stable.unwrap().offered(None).milli(), 20_000);
         let (coverage, windows) = two(200, 20);
         let load = windows.load(&coverage, 60, 6, None);
-        assert_eq!(load.stable.unwrap().milli(), 10_000);
+        assert_eq!(load.stable.unwrap().offered(None).milli(), 10_000);
         assert_eq!(coverage.span().unwrap().until, Second(20), "incomplete");
     }
 
@@ -226,7 +311,7 @@ mod tests {
         let (mut coverage, windows) = two(60, 58);
         coverage.depart(B, Millis(58_000));
         let load = windows.load(&coverage, 60, 2, None);
-        assert_eq!(load.panic.unwrap().milli(), 10_000);
+        assert_eq!(load.panic.unwrap().offered(None).milli(), 10_000);
         assert_eq!(load.in_flight, 10);
     }
 
@@ -240,7 +325,7 @@ mod tests {
             windows.record(A, Second(second), busy(3));
         }
         let load = windows.load(&coverage, 60, 6, None);
-        assert_eq!(load.stable, Some(Average { sum_milli: 9_000, seconds: 3 }));
+        assert_eq!(load.stable.unwrap().offered(None), Average { sum_milli: 9_000, seconds: 3 });
     }
 
     #[test]
@@ -251,8 +336,8 @@ mod tests {
             coverage.cover(B, Second(second));
         }
         let load = windows.load(&coverage, 60, 6, None);
-        assert_eq!(load.stable.unwrap().milli(), 10_000);
-        assert_eq!(load.panic.unwrap().milli(), 0);
+        assert_eq!(load.stable.unwrap().offered(None).milli(), 10_000);
+        assert_eq!(load.panic.unwrap().offered(None).milli(), 0);
         assert_eq!(load.in_flight, 0, "the batches after it left it out");
         assert_eq!(load.last_active, Some(Millis(30_000)));
     }
@@ -281,9 +366,23 @@ mod tests {
             windows.record(A, Second(second), busy(50));
         }
         let all = windows.load(&coverage, 60, 6, None);
-        assert_eq!(all.stable.unwrap().milli(), 4_166);
+        assert_eq!(all.stable.unwrap().offered(None).milli(), 4_166);
         let woken = windows.load(&coverage, 60, 6, Some(Millis(55_200)));
-        assert_eq!(woken.stable.unwrap().milli(), 50_000);
+        assert_eq!(woken.stable.unwrap().offered(None).milli(), 50_000);
+    }
+
+    #[test]
+    fn what_waits_is_no_lasting_demand_once_the_service_time_is_known() {
+        // 30 arrivals a second, 100 ms each, and a backlog of 50: the offered load is 3.
+        let window =
+            Window { seconds: 10, concurrency_milli: 530_000, busy_milli: 20_000, arrivals: 300, completed: 200 };
+        assert_eq!(window.service(), Some(Service { busy_milli: 20_000, completed: 200 }));
+        assert_eq!(window.offered(window.service()).milli(), 3_000);
+        assert_eq!(window.offered(None).milli(), 53_000);
+        // A busier time than the arrivals explain counts as it is.
+        let busy = Window { busy_milli: 100_000, ..window };
+        assert_eq!(busy.offered(window.service()).milli(), 10_000);
+        assert_eq!(Window { completed: 0, ..window }.service(), None);
     }
 
     #[test]
@@ -293,6 +392,6 @@ mod tests {
         assert!(windows.is_empty());
         let load = windows.load(&coverage, 60, 6, None);
         assert_eq!(load.last_active, Some(Millis(60_000)));
-        assert_eq!(load.stable.unwrap().milli(), 0);
+        assert_eq!(load.stable.unwrap().offered(None).milli(), 0);
     }
 }

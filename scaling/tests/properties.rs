@@ -4,8 +4,8 @@ mod common;
 
 use common::{A, Simulation, steady};
 use pilotlight_scaling::{
-    ActivatorId, Average, Cause, Coverage, Input, Load, Memory, Millis, Origin, Policy, Sample, Second, Span, Windows,
-    decide,
+    ActivatorId, Average, Cause, Coverage, Input, Load, Memory, Millis, Origin, Policy, Sample, Second, Span, Window,
+    Windows, decide,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -32,14 +32,23 @@ fn policies() -> impl Strategy<Value = Policy> {
         })
 }
 
-fn averages() -> impl Strategy<Value = Option<Average>> {
-    proptest::option::of((0_u64..2_000_000, 1_u64..90).prop_map(|(sum_milli, seconds)| Average { sum_milli, seconds }))
+fn windows() -> impl Strategy<Value = Option<Window>> {
+    let window = (0_u64..2_000_000, 0_u64..2_000_000, 1_u64..90, 0_u64..5_000, 0_u64..5_000).prop_map(
+        |(waiting, busy_milli, seconds, arrivals, completed)| Window {
+            seconds,
+            concurrency_milli: busy_milli + waiting,
+            busy_milli,
+            arrivals,
+            completed,
+        },
+    );
+    proptest::option::of(window)
 }
 
 fn loads() -> impl Strategy<Value = Load> {
     (
-        averages(),
-        averages(),
+        windows(),
+        windows(),
         prop_oneof![Just(0_u64), 0_u64..500],
         prop_oneof![Just(0_u64), 0_u64..500],
         proptest::option::of(0_u64..1_000_000),
@@ -77,6 +86,7 @@ fn memories() -> impl Strategy<Value = Memory> {
                 span: None,
                 current,
                 ready: current,
+                start_millis: None,
                 floor: None,
                 memory: &memory,
             };
@@ -99,7 +109,7 @@ proptest! {
         current in 0_u32..60, ready in 0_u32..60,
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= policy.min_replicas);
         prop_assert!(decision.replicas <= policy.ceiling());
@@ -107,23 +117,27 @@ proptest! {
     }
 
     #[test]
-    fn more_load_never_gives_fewer_replicas(
+    fn more_load_lately_never_gives_fewer_replicas(
         policy in policies(), load in loads(), span in spans(), memory in memories(),
-        current in 1_u32..60, ready in 0_u32..60,
-        more in (0_u64..100_000, 0_u64..100_000, 0_u64..50, 0_u64..50, 0_u64..100_000),
+        current in 1_u32..60, ready in 0_u32..60, start in proptest::option::of(0_u64..100_000),
+        everywhere in 0_u64..100_000, more in (0_u64..100_000, 0_u64..500, 0_u64..50, 0_u64..50, 0_u64..100_000),
     ) {
-        let add = |average: Option<Average>, extra| average.map(|average| Average {
-            sum_milli: average.sum_milli + extra, ..average
+        // So much more in each second, and in the seconds of the panic window `lately` on top.
+        let add = |window: Option<Window>, lately: u64| window.map(|window| Window {
+            concurrency_milli: window.concurrency_milli + (everywhere + lately) * window.seconds,
+            busy_milli: window.busy_milli + (everywhere + lately) * window.seconds,
+            arrivals: window.arrivals + more.1,
+            ..window
         });
         let higher = Load {
-            stable: add(load.stable, more.0),
-            panic: add(load.panic, more.1),
+            stable: add(load.stable, 0),
+            panic: add(load.panic, more.0),
             queued: load.queued + more.2,
             in_flight: load.in_flight + more.3,
             last_active: load.last_active.map(|at| Millis(at.0 + more.4)),
         };
         let replicas = |load: &Load| decide(&Input {
-            now: NOW, policy: &policy, load, span, current, ready, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load, span, current, ready, start_millis: start, floor: None, memory: &memory,
         }).replicas;
         prop_assert!(replicas(&higher) >= replicas(&load));
     }
@@ -141,7 +155,7 @@ proptest! {
         ],
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span: missing, current, ready, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span: missing, current, ready, start_millis: None, floor: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
     }
@@ -154,7 +168,7 @@ proptest! {
         let told = u64::from(policy.stable_window_seconds.min(policy.idle_seconds)) - 1;
         let span = Some(Span { from: Second(1000 - told), until: Second(1000) });
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
     }
@@ -175,7 +189,7 @@ proptest! {
             for _ in 0..seconds {
                 let before = simulation.current;
                 if before > 0 && surges(&simulation, requests) {
-                    panic_until = simulation.second + 1 + simulation.policy.stable_seconds();
+                    panic_until = simulation.second + 1 + simulation.policy.panic_hold_seconds();
                 }
                 let decision = simulation.pass(Some(requests));
                 if decision.replicas == 0 {
@@ -270,8 +284,8 @@ proptest! {
     ) {
         let (coverage, windows) = feed(&events, false);
         let load = windows.load(&coverage, stable, panic, None);
-        prop_assert_eq!(load.stable, oracle(&events, stable, stable));
-        prop_assert_eq!(load.panic, oracle(&events, panic, stable));
+        prop_assert_eq!(load.stable.map(|window| window.offered(None)), oracle(&events, stable, stable));
+        prop_assert_eq!(load.panic.map(|window| window.offered(None)), oracle(&events, panic, stable));
     }
 }
 
@@ -352,6 +366,7 @@ fn a_wake_without_any_sample_is_not_undone_before_the_idle_time() {
             span: coverage.span(),
             current,
             ready: 0,
+            start_millis: None,
             floor: None,
             memory: &memory,
         });

@@ -49,7 +49,7 @@ fn a_visit_wakes_it_and_silence_ends_it() {
 }
 
 #[test]
-fn a_surge_panics_and_comes_down_with_its_window() {
+fn a_surge_panics_and_comes_down_without_a_cliff() {
     let mut simulation = Simulation::new(ten_each(), 1);
     let seen = table(&mut simulation, &[(60, Some(5)), (30, Some(200)), (200, Some(5))]);
     assert_eq!(
@@ -58,20 +58,28 @@ fn a_surge_panics_and_comes_down_with_its_window() {
  second  load  replicas  reason
       1     5         1  StableWindow
      61   200        20  Queue
-     63   200        20  ScaleDownDelay
-     66   200        20  PanicWindow
-     91     5        20  ScaleDownDelay
-     97     5        20  PanicHold
-    121     5        11  ScaleDownDelay
-    127     5        10  ScaleDownDelay
-    130     5         9  ScaleDownDelay
-    133     5         8  ScaleDownDelay
-    136     5         7  ScaleDownDelay
-    140     5         6  ScaleDownDelay
-    143     5         5  ScaleDownDelay
-    146     5         4  ScaleDownDelay
-    149     5         3  ScaleDownDelay
-    152     5         2  ScaleDownDelay
+     63   200        20  PanicHold
+     66   200        21  RisingLoad
+     91     5        21  PeakLoad
+    122     5        20  PeakLoad
+    123     5        19  PeakLoad
+    125     5        18  PeakLoad
+    126     5        17  PeakLoad
+    128     5        16  PeakLoad
+    129     5        15  PeakLoad
+    130     5        14  PeakLoad
+    132     5        13  PeakLoad
+    133     5        12  PeakLoad
+    135     5        11  PeakLoad
+    136     5        10  PeakLoad
+    138     5         9  PeakLoad
+    139     5         8  PeakLoad
+    140     5         7  PeakLoad
+    142     5         6  PeakLoad
+    143     5         5  PeakLoad
+    145     5         4  PeakLoad
+    146     5         3  PeakLoad
+    149     5         2  PeakLoad
     156     5         1  StableWindow
 "
     );
@@ -87,11 +95,11 @@ fn a_slow_rise_follows_the_stable_window() {
         "
  second  load  replicas  reason
       1     1         1  StableWindow
-    101    11         2  PanicWindow
+     96    10         2  RisingLoad
     126    13         2  StableWindow
-    201    21         3  Queue
-    203    21         3  RecentLoad
+    196    20         3  RisingLoad
     226    23         3  StableWindow
+    296    30         4  RisingLoad
 "
     );
 }
@@ -105,8 +113,8 @@ fn a_deaf_operator_removes_nothing() {
         "
  second  load  replicas  reason
       1    40         4  StableWindow
-    391     0         4  ScaleDownDelay
-    397     0         4  DataMissing
+    391     0         4  PeakLoad
+    428     0         4  DataMissing
     450     0         0  Idle
     451     0         0  AtZero
 "
@@ -145,10 +153,12 @@ fn the_scale_down_delay_bridges_a_pause() {
         "
  second  load  replicas  reason
       1    45         5  StableWindow
-     63     5         5  ScaleDownDelay
-    122    45         5  RecentLoad
+     63     5         5  PeakLoad
+     72     5         5  ScaleDownDelay
+    122    45         5  RisingLoad
     138    45         5  StableWindow
-    183     5         5  ScaleDownDelay
+    183     5         5  PeakLoad
+    192     5         5  ScaleDownDelay
     303     5         4  ScaleDownDelay
     308     5         3  ScaleDownDelay
     313     5         2  ScaleDownDelay
@@ -168,11 +178,10 @@ fn a_minimum_keeps_what_it_says() {
       1     0         2  MinReplicas
      11   100         4  MaxReplicas
     136     0         4  StableWindow
-    142     0         4  ScaleDownDelay
-    148     0         4  PanicHold
-    161     0         2  Idle
-    162     0         2  ScaleDownDelay
-    168     0         2  MinReplicas
+    142     0         4  PeakLoad
+    151     0         3  PeakLoad
+    155     0         2  PeakLoad
+    166     0         2  MinReplicas
 "
     );
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::scaler::{Observation, Scaler, Verdict};
+use crate::scaler::{Observation, Scaler, Second, Verdict};
 use crate::world::SECOND;
 
 const STABLE_SECONDS: u64 = 60;
@@ -90,7 +90,8 @@ impl Kpa {
 }
 
 impl Scaler for Kpa {
-    fn second_over(&mut self, second: u64, concurrency_milli: u64, _: u32, now: &Observation) {
+    fn second_over(&mut self, second: Second, now: &Observation) {
+        let Second { number: second, concurrency_milli, .. } = second;
         // At zero nobody reports; and a stretch without any report for a window begins the windows anew.
         if now.current == 0 && concurrency_milli == 0 {
             return;

@@ -4,7 +4,7 @@ use pilotlight_scaling::{
     ActivatorId, Coverage, Input, Memory, Millis, Origin, Policy, Sample, Second, Windows, decide,
 };
 
-use crate::scaler::{Observation, Scaler, Verdict};
+use crate::scaler::{self, Observation, Scaler, Verdict};
 
 const ACTIVATOR: ActivatorId = ActivatorId(1);
 
@@ -34,10 +34,12 @@ impl Ours {
 }
 
 impl Scaler for Ours {
-    fn second_over(&mut self, second: u64, concurrency_milli: u64, arrivals: u32, now: &Observation) {
-        let sample = Sample { concurrency_milli, arrivals, queued: now.queued, in_flight: now.in_flight };
-        self.coverage.cover(ACTIVATOR, Second(second));
-        self.windows.record(ACTIVATOR, Second(second), sample);
+    fn second_over(&mut self, second: scaler::Second, now: &Observation) {
+        let scaler::Second { number, concurrency_milli, busy_milli, arrivals, completed } = second;
+        let Observation { queued, in_flight, .. } = *now;
+        let sample = Sample { concurrency_milli, busy_milli, arrivals, completed, queued, in_flight };
+        self.coverage.cover(ACTIVATOR, Second(number));
+        self.windows.record(ACTIVATOR, Second(number), sample);
     }
 
     fn decide(&mut self, now: &Observation) -> Verdict {
@@ -56,6 +58,7 @@ impl Scaler for Ours {
             span: self.coverage.span(),
             current: now.current,
             ready: now.ready,
+            start_millis: now.started_in.map(|micros| micros / 1000),
             floor: None,
             memory: &self.memory,
         });

@@ -13,6 +13,23 @@ pub(crate) struct Observation {
     pub(crate) current: u32,
     /// Pods that are ready.
     pub(crate) ready: u32,
+    /// How long the last pod took to start, in µs.
+    pub(crate) started_in: Option<u64>,
+}
+
+/// What happened in one second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Second {
+    /// Which one.
+    pub(crate) number: u64,
+    /// Average of requests in flight and waiting, in thousandths.
+    pub(crate) concurrency_milli: u64,
+    /// Average of requests in flight, in thousandths.
+    pub(crate) busy_milli: u64,
+    /// Requests that arrived.
+    pub(crate) arrivals: u32,
+    /// Requests that were answered.
+    pub(crate) completed: u32,
 }
 
 /// What an autoscaler says.
@@ -26,8 +43,8 @@ pub(crate) struct Verdict {
 
 /// An autoscaler.
 pub(crate) trait Scaler {
-    /// A second is over: its number, its average concurrency in thousandths (waiting ones included), its arrivals, and what is under way now.
-    fn second_over(&mut self, second: u64, concurrency_milli: u64, arrivals: u32, now: &Observation);
+    /// A second is over, and this is what is under way now.
+    fn second_over(&mut self, second: Second, now: &Observation);
 
     /// Decides.
     fn decide(&mut self, now: &Observation) -> Verdict;

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::scaler::{Observation, Scaler};
+use crate::scaler::{Observation, Scaler, Second};
 
 /// Microseconds in a second.
 pub(crate) const SECOND: u64 = 1_000_000;
@@ -78,7 +78,9 @@ struct Pod {
 struct Meter {
     at: u64,
     sum: u64,
+    busy: u64,
     arrivals: u32,
+    completed: u32,
 }
 
 struct World<'a> {
@@ -89,6 +91,7 @@ struct World<'a> {
     queue: VecDeque<usize>,
     in_flight: u32,
     started: usize,
+    started_in: Option<u64>,
     asked: u32,
     meter: Meter,
     looked: Option<u64>,
@@ -106,6 +109,7 @@ pub(crate) fn simulate(scenario: &Scenario, scaler: &mut dyn Scaler) -> Outcome 
         queue: VecDeque::new(),
         in_flight: 0,
         started: 0,
+        started_in: None,
         asked: 0,
         meter: Meter::default(),
         looked: None,
@@ -153,6 +157,7 @@ impl World<'_> {
     fn pass(&mut self, to: u64) {
         let level = u64::from(self.in_flight) + self.queue.len() as u64;
         self.meter.sum += level * (to - self.meter.at);
+        self.meter.busy += u64::from(self.in_flight) * (to - self.meter.at);
         self.meter.at = to;
         self.now = to;
     }
@@ -204,6 +209,7 @@ impl World<'_> {
         let pod = &mut self.pods[index];
         pod.in_flight -= 1;
         self.in_flight -= 1;
+        self.meter.completed += 1;
         if pod.phase == Phase::Draining && pod.in_flight == 0 {
             self.end(index);
         }
@@ -213,13 +219,16 @@ impl World<'_> {
     fn pod_started(&mut self, index: usize) {
         if self.pods[index].phase == Phase::Starting {
             self.pods[index].phase = Phase::Ready;
+            self.started_in = Some(self.now - self.pods[index].born);
             self.serve();
         }
     }
 
     fn second_over(&mut self, scaler: &mut dyn Scaler) {
-        let observation = self.observation();
-        scaler.second_over(self.now / SECOND - 1, self.meter.sum / 1000, self.meter.arrivals, &observation);
+        let Meter { sum, busy, arrivals, completed, .. } = self.meter;
+        let number = self.now / SECOND - 1;
+        let second = Second { number, concurrency_milli: sum / 1000, busy_milli: busy / 1000, arrivals, completed };
+        scaler.second_over(second, &self.observation());
         self.meter = Meter { at: self.now, ..Meter::default() };
     }
 
@@ -230,6 +239,7 @@ impl World<'_> {
             in_flight: self.in_flight,
             current: self.asked,
             ready: self.ready(),
+            started_in: self.started_in,
         }
     }
 
@@ -306,7 +316,7 @@ mod tests {
     struct Fixed(u32);
 
     impl Scaler for Fixed {
-        fn second_over(&mut self, _: u64, _: u64, _: u32, _: &Observation) {}
+        fn second_over(&mut self, _: Second, _: &Observation) {}
         fn decide(&mut self, _: &Observation) -> Verdict {
             Verdict { replicas: self.0, next_look: None }
         }

@@ -9,7 +9,15 @@ pub(crate) const A: ActivatorId = ActivatorId(1);
 
 /// What one activator says of a second with `requests` under way throughout, of which `queued` wait.
 pub(crate) fn steady(requests: u32, queued: u32) -> Sample {
-    Sample { concurrency_milli: u64::from(requests) * 1000, arrivals: requests, queued, in_flight: requests - queued }
+    let in_flight = requests - queued;
+    Sample {
+        concurrency_milli: u64::from(requests) * 1000,
+        busy_milli: u64::from(in_flight) * 1000,
+        arrivals: requests,
+        completed: 0,
+        queued,
+        in_flight,
+    }
 }
 
 /// A Function whose pods become ready `start_seconds` after they are asked for.
@@ -88,6 +96,7 @@ impl Simulation {
             span: self.coverage.span(),
             current: self.current,
             ready: self.ready(),
+            start_millis: Some(self.start_seconds * 1000),
             floor: self.floor,
             memory: &self.memory,
         });
