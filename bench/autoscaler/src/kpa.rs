@@ -79,7 +79,7 @@ impl Kpa {
     }
 
     /// Zero only after a stable window of activity and the grace, with one replica meanwhile.
-    fn to_zero(&mut self, now: &Observation) -> u32 {
+    fn idle_replicas(&mut self, now: &Observation) -> u32 {
         let active_for = self.active_since.map_or(u64::MAX, |since| now.now - since);
         if active_for < STABLE_SECONDS * SECOND {
             return 1;
@@ -124,7 +124,7 @@ impl Scaler for Kpa {
             return Verdict { replicas: 0, next_look };
         }
         let replicas = if desired < 1.0 {
-            self.to_zero(now).min(now.current)
+            self.idle_replicas(now).min(now.current)
         } else {
             self.inactive_since = None;
             (desired as u32).min(self.max_replicas)
