@@ -53,14 +53,23 @@ pub struct FunctionSample {
     pub name: String,
     /// Time-weighted average of requests in flight and waiting, in thousandths.
     pub concurrency_milli: u64,
+    /// Time-weighted average of requests in flight alone, in thousandths. 0 from an activator that does not tell it.
+    #[serde(default)]
+    pub busy_milli: u64,
     /// Highest number of requests in flight and waiting at one moment.
     pub peak: u32,
     /// Requests that arrived.
     pub arrivals: u32,
+    /// Requests whose time at a pod ended. 0 from an activator that does not tell it: then nobody knows how long one lasts.
+    #[serde(default)]
+    pub completed: u32,
     /// Requests that wait for a slot at the end of the second.
     pub queued: u32,
     /// Requests at a pod at the end of the second.
     pub in_flight: u32,
+    /// Milliseconds from the beginning of the last wake to its first reachable pod, where this activator saw one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_millis: Option<u64>,
 }
 
 /// Asks an activator to stop using pods.

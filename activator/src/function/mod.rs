@@ -289,10 +289,13 @@ impl FunctionCell {
             namespace: self.key.namespace.to_string(),
             name: self.key.name.to_string(),
             concurrency_milli: bucket.concurrency_milli,
+            busy_milli: bucket.busy_milli,
             peak: bucket.peak,
             arrivals: bucket.arrivals,
+            completed: bucket.completed,
             queued: bucket.queued,
             in_flight: bucket.in_flight,
+            start_millis: bucket.start_millis,
         }
     }
 

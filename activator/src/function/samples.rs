@@ -17,14 +17,20 @@ pub struct Bucket {
     pub second: u64,
     /// Average of requests in flight and waiting, in thousandths.
     pub concurrency_milli: u64,
+    /// Average of requests in flight alone, in thousandths.
+    pub busy_milli: u64,
     /// Highest number at one moment.
     pub peak: u32,
     /// Requests that arrived.
     pub arrivals: u32,
+    /// Requests whose time at a pod ended.
+    pub completed: u32,
     /// Waiting at the second's end.
     pub queued: u32,
     /// In flight at the second's end.
     pub in_flight: u32,
+    /// How long the last wake took to its first reachable pod, in ms.
+    pub start_millis: Option<u64>,
 }
 
 impl Bucket {
@@ -41,8 +47,11 @@ pub struct Sampler {
     in_flight: u32,
     queued: u32,
     sum: u64,
+    busy: u64,
     peak: u32,
     arrivals: u32,
+    completed: u32,
+    start_millis: Option<u64>,
     history: VecDeque<Bucket>,
 }
 
@@ -51,6 +60,17 @@ impl Sampler {
     pub fn arrived(&mut self, now_micros: u64) {
         self.advance(now_micros);
         self.arrivals = self.arrivals.saturating_add(1);
+    }
+
+    /// A request's time at a pod ended; [`Sampler::set`] must follow.
+    pub fn completed(&mut self, now_micros: u64) {
+        self.advance(now_micros);
+        self.completed = self.completed.saturating_add(1);
+    }
+
+    /// A wake found its first reachable pod after so long.
+    pub fn woken(&mut self, after_millis: u64) {
+        self.start_millis = Some(after_millis);
     }
 
     /// So many are in flight and waiting from now on.
@@ -64,15 +84,17 @@ impl Sampler {
     /// Lets time pass, closing each second that is over.
     pub fn advance(&mut self, now_micros: u64) {
         let now = now_micros.max(self.at_micros);
-        let level = self.level();
+        let (level, busy) = (self.level(), u64::from(self.in_flight));
         if self.at_micros / SECOND != now / SECOND {
             let second_end = (self.at_micros / SECOND + 1) * SECOND;
             self.sum += level * (second_end - self.at_micros);
+            self.busy += busy * (second_end - self.at_micros);
             self.close(self.at_micros / SECOND);
-            self.fill(second_end / SECOND, now / SECOND, level);
+            self.fill(second_end / SECOND, now / SECOND);
             self.at_micros = now / SECOND * SECOND;
         }
         self.sum += level * (now - self.at_micros);
+        self.busy += busy * (now - self.at_micros);
         self.at_micros = now;
     }
 
@@ -84,20 +106,26 @@ impl Sampler {
         self.remember(Bucket {
             second,
             concurrency_milli: self.sum / 1_000,
+            busy_milli: self.busy / 1_000,
             peak: self.peak,
             arrivals: self.arrivals,
+            completed: self.completed,
             queued: self.queued,
             in_flight: self.in_flight,
+            start_millis: self.start_millis,
         });
         self.sum = 0;
+        self.busy = 0;
         self.arrivals = 0;
+        self.completed = 0;
         self.peak = self.in_flight + self.queued;
     }
 
     /// Whole seconds during which nothing changed; only the last of them are worth keeping.
-    fn fill(&mut self, from: u64, until: u64, level: u64) {
+    fn fill(&mut self, from: u64, until: u64) {
         for second in from.max(until.saturating_sub(HISTORY_SECONDS))..until {
-            self.sum = level * SECOND;
+            self.sum = self.level() * SECOND;
+            self.busy = u64::from(self.in_flight) * SECOND;
             self.close(second);
         }
     }
@@ -123,10 +151,13 @@ impl Sampler {
         Bucket {
             second: self.at_micros / SECOND,
             concurrency_milli: (self.sum * 1_000).checked_div(elapsed).unwrap_or(self.level() * 1_000),
+            busy_milli: (self.busy * 1_000).checked_div(elapsed).unwrap_or(u64::from(self.in_flight) * 1_000),
             peak: self.peak,
             arrivals: self.arrivals,
+            completed: self.completed,
             queued: self.queued,
             in_flight: self.in_flight,
+            start_millis: self.start_millis,
         }
     }
 }
@@ -141,10 +172,12 @@ mod tests {
         let mut sampler = Sampler::default();
         sampler.arrived(100_000);
         sampler.set(100_000, 1, 0);
+        sampler.completed(350_000);
         sampler.set(350_000, 0, 0);
         sampler.advance(1_000_000);
         let bucket = sampler.closed(0).unwrap();
         assert_eq!((bucket.concurrency_milli, bucket.peak, bucket.arrivals), (250, 1, 1));
+        assert_eq!((bucket.busy_milli, bucket.completed), (250, 1));
         sampler.advance(5_000_000);
         assert_eq!(sampler.closed(3), None, "a quiet second leaves nothing behind");
     }
@@ -158,6 +191,7 @@ mod tests {
         let of = |s| sampler.closed(s).unwrap().concurrency_milli;
         assert_eq!([of(0), of(1), of(2), of(3)], [500, 1000, 1000, 500]);
         assert_eq!(sampler.closed(1).unwrap().queued, 1);
+        assert_eq!(sampler.closed(1).unwrap().busy_milli, 0, "it waited");
     }
 
     proptest! {
@@ -179,10 +213,13 @@ mod tests {
             let level_at = |ms: u64| {
                 timeline.iter().rev().find(|(t, _, _)| *t <= ms).map_or(0, |(_, f, q)| u64::from(f + q))
             };
+            let busy_at = |ms: u64| timeline.iter().rev().find(|(t, _, _)| *t <= ms).map_or(0, |(_, f, _)| u64::from(*f));
             for second in (end / 1_000).saturating_sub(HISTORY_SECONDS)..end / 1_000 {
                 let sum: u64 = (second * 1_000..(second + 1) * 1_000).map(level_at).sum();
                 let got = sampler.closed(second).map_or(0, |b| b.concurrency_milli);
                 prop_assert_eq!(got, sum, "second {}", second);
+                let busy: u64 = (second * 1_000..(second + 1) * 1_000).map(busy_at).sum();
+                prop_assert_eq!(sampler.closed(second).map_or(0, |b| b.busy_milli), busy, "second {}", second);
             }
             prop_assert!(sampler.history.len() as u64 <= HISTORY_SECONDS);
         }

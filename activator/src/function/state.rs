@@ -212,8 +212,12 @@ impl<W> State<W> {
     pub fn probe_passed(&mut self, now: Instant, index: usize, id: u64) -> bool {
         let passed = self.endpoints.passed(now, index, id);
         self.refresh(now);
-        if passed && let Some(trace) = &mut self.trace {
-            trace.reachable.get_or_insert(now);
+        if passed
+            && let Some(trace) = &mut self.trace
+            && trace.reachable.is_none()
+        {
+            trace.reachable = Some(now);
+            self.sampler.woken(u64::try_from((now - trace.began).as_millis()).unwrap_or(u64::MAX));
         }
         passed
     }

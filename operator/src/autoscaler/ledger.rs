@@ -47,6 +47,8 @@ pub(super) struct Touched {
 struct Track {
     windows: Windows,
     memory: Memory,
+    /// How long the last wake took that an activator told of.
+    start_millis: Option<u64>,
 }
 
 /// Windows and memories of all Functions, and what is known of each activator's time.
@@ -108,7 +110,9 @@ impl Ledger {
             if !exists(&key) {
                 continue;
             }
-            let windows = &mut self.tracks.entry(key.clone()).or_default().windows;
+            let track = self.tracks.entry(key.clone()).or_default();
+            track.start_millis = heard.start_millis.or(track.start_millis);
+            let windows = &mut track.windows;
             if partial {
                 windows.observe(id, moment, heard.queued, heard.in_flight);
             }
@@ -140,6 +144,7 @@ impl Ledger {
             span: scene.led_since.and_then(|since| later(self.coverage.span()?, since)),
             current: scene.current,
             ready: scene.ready,
+            start_millis: track.start_millis,
             floor: scene.floor,
             memory: &track.memory,
         });
@@ -156,7 +161,9 @@ impl Ledger {
 fn sample(heard: &FunctionSample) -> Sample {
     Sample {
         concurrency_milli: heard.concurrency_milli,
+        busy_milli: heard.busy_milli,
         arrivals: heard.arrivals,
+        completed: heard.completed,
         queued: heard.queued,
         in_flight: heard.in_flight,
     }

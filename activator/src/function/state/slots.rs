@@ -18,13 +18,16 @@ impl<W> State<W> {
     pub fn release(&mut self, now: Instant, slot: &SlotRef) {
         self.endpoints.release(slot);
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.sampler.completed(self.micros(now));
         self.count(now);
     }
 
     /// A request gives its slot back because its pod could not be connected to. The endpoint is probed anew.
     pub fn give_up(&mut self, now: Instant, slot: &SlotRef) -> Vec<ProbeTarget> {
         self.endpoints.unreachable(slot);
-        self.release(now, slot);
+        self.endpoints.release(slot);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.count(now);
         self.refresh(now);
         self.endpoints.to_probe(&self.pods)
     }

@@ -108,10 +108,11 @@ fn with_load(age_millis: u64, requests: u32) -> SampleBatch {
         namespace: "shop".to_owned(),
         name: "hello".to_owned(),
         concurrency_milli: u64::from(requests) * 1000,
+        busy_milli: u64::from(requests) * 1000,
         peak: requests,
         arrivals: requests,
-        queued: 0,
         in_flight: requests,
+        ..FunctionSample::default()
     });
     batch
 }
