@@ -1,6 +1,8 @@
 //! `cargo xtask bench …`: builds the activator as it is published, brings haproxy and nginx from the distribution, and has
 //! `pilotlight-bench` measure.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
@@ -25,6 +27,21 @@ enum Which {
         #[arg(long, value_name = "LOAD")]
         only: Option<String>,
     },
+    /// The autoscaler beside Knative's and one that knows the future, in a simulation: replica-seconds, waiting, changes. Some seconds.
+    Autoscaler {
+        /// Print JSON on standard output; all else goes to standard error.
+        #[arg(long)]
+        json: bool,
+        /// Only loads whose name contains this.
+        #[arg(long, value_name = "PART")]
+        only: Option<String>,
+        /// Print every change of replicas, with its reason.
+        #[arg(long)]
+        why: bool,
+        /// Write a picture of each load into this folder, as SVG.
+        #[arg(long, value_name = "FOLDER")]
+        plot: Option<PathBuf>,
+    },
     /// A warm Function beside one that is flooded while it has no pod: errors and latencies of the warm one. About two minutes.
     Isolation {
         #[command(flatten)]
@@ -47,6 +64,9 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let (name, output, only) = match &arguments.which {
         Which::Proxy { output, only } => ("proxy", output, only.as_deref()),
         Which::Isolation { output } => ("isolation", output, None),
+        Which::Autoscaler { json, only, why, plot } => {
+            return autoscaler(&mut steps, *json, only.as_deref(), *why, plot.as_deref());
+        }
     };
     if name == "proxy" {
         images::require("haproxy", "haproxy")?;
@@ -65,4 +85,18 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
         bench.args(["--only", only]);
     }
     steps.step("measuring", || run(&mut bench))
+}
+
+fn autoscaler(steps: &mut Steps, json: bool, only: Option<&str>, why: bool, plot: Option<&Path>) -> Result<()> {
+    let mut bench =
+        cargo(&["run", "--quiet", "--release", "--locked", "--package", "pilotlight-bench-autoscaler", "--"]);
+    bench.arg("--trace").arg(repository().join("../shared/data/azure2019-250"));
+    bench.args(json.then_some("--json")).args(why.then_some("--why"));
+    if let Some(only) = only {
+        bench.args(["--only", only]);
+    }
+    if let Some(folder) = plot {
+        bench.arg("--plot").arg(folder);
+    }
+    steps.step("the simulation", || run(&mut bench))
 }

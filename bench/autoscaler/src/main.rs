@@ -5,6 +5,7 @@ mod kpa;
 mod loads;
 mod omniscient;
 mod ours;
+mod plot;
 mod report;
 mod scaler;
 mod trace;
@@ -12,7 +13,7 @@ mod world;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use kpa::Kpa;
@@ -34,6 +35,9 @@ struct Arguments {
     /// Prints every change of replicas, with its reason.
     #[arg(long)]
     why: bool,
+    /// Writes a picture of each load into this folder, as SVG.
+    #[arg(long, value_name = "FOLDER")]
+    plot: Option<PathBuf>,
     /// Folder of a production trace; it is left out where absent.
     #[arg(long, value_name = "FOLDER", default_value = "../shared/data/azure2019-250")]
     trace: PathBuf,
@@ -42,41 +46,63 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let mut rows = Vec::new();
-    let mut all: [Vec<Outcome>; 3] = Default::default();
-    let mut seconds = 0.0;
-    let mut add = |name: &str, scenarios: &[Scenario]| {
-        eprintln!("▶ {name}: {} requests", scenarios.iter().map(|s| s.requests.len()).sum::<usize>());
-        let outcomes = compete(scenarios, arguments.why);
-        let lasts = scenarios.iter().map(|s| s.end as f64 / SECOND as f64).sum::<f64>() / scenarios.len() as f64;
-        let of = |outcomes: &Vec<Outcome>| figures(&outcomes.iter().collect::<Vec<_>>(), lasts);
-        rows.push(Row { name: name.to_owned(), figures: outcomes.each_ref().map(of) });
-        seconds += lasts * scenarios.len() as f64;
-        for (all, outcomes) in all.iter_mut().zip(outcomes) {
-            all.extend(outcomes);
-        }
-    };
+    let mut suite = Suite::default();
     for load in loads::suite().into_iter().filter(|load| wanted(load.name)) {
         eprintln!("  {}: {}", load.name, load.about);
-        add(load.name, &[load.scenario]);
+        let scenario = [load.scenario];
+        let outcomes = suite.add(load.name, &scenario, arguments.why);
+        if let Some(folder) = &arguments.plot {
+            let file = folder.join(format!("{}.svg", load.name));
+            std::fs::write(&file, plot::svg(load.name, &scenario[0], outcomes))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
     }
     if wanted("trace") {
         match trace::scenarios(&arguments.trace)? {
-            Some(scenarios) => add("trace", &scenarios),
+            Some(scenarios) => _ = suite.add("trace", &scenarios, arguments.why),
             None => eprintln!("  trace: left out, there is none in {}", arguments.trace.display()),
         }
     }
-    let mixed = all.each_ref().map(|outcomes| {
-        let outcomes: Vec<&Outcome> = outcomes.iter().collect();
-        figures(&outcomes, seconds / outcomes.len().max(1) as f64)
-    });
-    rows.push(Row { name: "mixed".to_owned(), figures: mixed });
+    let rows = suite.finish();
     if arguments.json {
         println!("{}", report::json(&rows));
     } else {
         print!("{}", report::table(&rows));
     }
     Ok(())
+}
+
+/// What came of the loads so far.
+#[derive(Default)]
+struct Suite {
+    rows: Vec<Row>,
+    all: [Vec<Outcome>; 3],
+    /// Seconds simulated, of all Functions together.
+    seconds: f64,
+}
+
+impl Suite {
+    /// Runs a load of one or several Functions; the outcomes of its last Function.
+    fn add(&mut self, name: &str, scenarios: &[Scenario], why: bool) -> [&Outcome; 3] {
+        eprintln!("▶ {name}: {} requests", scenarios.iter().map(|s| s.requests.len()).sum::<usize>());
+        let outcomes = compete(scenarios, why);
+        let seconds: f64 = scenarios.iter().map(|s| s.end as f64 / SECOND as f64).sum();
+        let of = |outcomes: &Vec<Outcome>| figures(&outcomes.iter().collect::<Vec<_>>(), seconds);
+        self.rows.push(Row { name: name.to_owned(), figures: outcomes.each_ref().map(of) });
+        self.seconds += seconds;
+        for (all, outcomes) in self.all.iter_mut().zip(outcomes) {
+            all.extend(outcomes);
+        }
+        self.all.each_ref().map(|all| all.last().expect("a load has a Function"))
+    }
+
+    /// All rows, and one for all loads together.
+    fn finish(mut self) -> Vec<Row> {
+        let of = |outcomes: &Vec<Outcome>| figures(&outcomes.iter().collect::<Vec<_>>(), self.seconds);
+        let mixed = self.all.each_ref().map(of);
+        self.rows.push(Row { name: "mixed".to_owned(), figures: mixed });
+        self.rows
+    }
 }
 
 /// Ours, the KPA and the omniscient one, each on every scenario.
