@@ -4,8 +4,9 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::process::Command;
 
-use crate::command::run;
+use crate::command::{find_program, run, tail};
 use crate::error::{Error, Result};
 
 /// The node's name.
@@ -43,16 +44,35 @@ pub(crate) async fn set_up() -> Result<()> {
         run("ip", step).await?;
     }
     write_sysctl("net/ipv4/ip_forward", "1")?;
-    let bridge_filter = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
-    if !bridge_filter.exists() {
-        // Answers of a pod to its neighbour would otherwise pass the bridge without the Service's address put back.
-        run("modprobe", &["br_netfilter"]).await.map_err(|error| {
-            Error::Internal(format!(
-                "the kernel has no br_netfilter, which Services need on a bridge: load it with `modprobe br_netfilter` ({error})"
-            ))
-        })?;
-    }
+    // Answers of a pod to its neighbour would otherwise pass the bridge without the Service's address put back.
     write_sysctl("net/bridge/bridge-nf-call-iptables", "1")
+}
+
+/// Switches of br_netfilter: whether what passes a bridge passes the packet filter, too. Each network namespace has its own.
+const BRIDGE_FILTERS: [&str; 3] = [
+    "net/bridge/bridge-nf-call-iptables",
+    "net/bridge/bridge-nf-call-ip6tables",
+    "net/bridge/bridge-nf-call-arptables",
+];
+
+/// Sees to it that the kernel has br_netfilter, which Services need on a bridge. To be called in the host's network namespace: where the
+/// module has to be loaded, it switches itself on everywhere, and the host's own bridges must go on as they did without it.
+pub(crate) fn load_bridge_filter() -> Result<()> {
+    let [first, ..] = BRIDGE_FILTERS;
+    if Path::new("/proc/sys").join(first).exists() {
+        return Ok(());
+    }
+    let missing = |reason: String| {
+        Error::Internal(format!(
+            "the kernel has no br_netfilter, which Services need on a bridge: load it with `modprobe br_netfilter` ({reason})"
+        ))
+    };
+    let modprobe = find_program("modprobe").ok_or_else(|| missing("there is no modprobe here".to_owned()))?;
+    let loaded = Command::new(modprobe).arg("br_netfilter").output().map_err(|error| missing(error.to_string()))?;
+    if !loaded.status.success() {
+        return Err(missing(tail(&String::from_utf8_lossy(&loaded.stderr), 1)));
+    }
+    BRIDGE_FILTERS.iter().try_for_each(|filter| write_sysctl(filter, "0"))
 }
 
 fn write_sysctl(name: &str, value: &str) -> Result<()> {

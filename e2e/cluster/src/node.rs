@@ -19,8 +19,8 @@ use crate::layout::Layout;
 use crate::stages::{Event, Plan};
 use crate::{api, images, mounts, network};
 
-/// How long any single component may take. Generous: a busy machine is not a broken one.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long any single component may take. Generous: a machine that is busy, or emulated, is not a broken one.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A component that ended, with its last words.
 struct Died(String);

@@ -17,7 +17,7 @@ use crate::config::{self, Host};
 use crate::error::{Error, Result};
 use crate::forward::{self, Door};
 use crate::layout::{Layout, write};
-use crate::network::{API_PORT, NODE_ADDRESS};
+use crate::network::{self, API_PORT, NODE_ADDRESS};
 use crate::stages::{self, Event, Plan};
 use crate::state::{Lock, Phase, State};
 use crate::{certificates, cgroups};
@@ -132,6 +132,7 @@ impl Supervised {
         config::write_all(layout, &Host::detect(layout, plan.options.runtime)?)?;
         config::write_kubeconfig(layout, &layout.kubeconfig(), "admin", &format!("https://127.0.0.1:{port}"))?;
         cgroups::create(layout)?;
+        network::load_bridge_filter()?;
 
         fs::copy("/proc/self/exe", layout.executable()).map_err(Error::io("copying", &layout.executable()))?;
         let log = layout.logs().join("node.log");

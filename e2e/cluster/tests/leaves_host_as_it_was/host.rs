@@ -41,9 +41,23 @@ impl Host {
 
     pub(crate) fn differences(&self, now: &Self) -> Vec<String> {
         let gone = self.facts.difference(&now.facts).map(|fact| format!("- {fact}"));
-        let new = now.facts.difference(&self.facts).map(|fact| format!("+ {fact}"));
+        let new = now.facts.difference(&self.facts).filter(|fact| !self.is_a_loaded_modules(fact));
+        let new = new.map(|fact| format!("+ {fact}"));
         let processes = now.processes.difference(&self.processes).map(|process| format!("+ {process}"));
         gone.chain(new).chain(processes).collect()
+    }
+
+    /// Whether this is a setting that the host did not have, of a kernel module that was loaded on demand: those of connection
+    /// tracking, which tracks nothing until a rule wants it, and br_netfilter's where they are off, as if it were not there.
+    fn is_a_loaded_modules(&self, fact: &str) -> bool {
+        let Some((setting, value)) = fact.strip_prefix("sysctl: ").and_then(|fact| fact.split_once(" = ")) else {
+            return false;
+        };
+        let existed = format!("sysctl: {setting} = ");
+        let inert = setting.starts_with("/proc/sys/net/netfilter/")
+            || setting == "/proc/sys/net/nf_conntrack_max"
+            || (setting.starts_with("/proc/sys/net/bridge/") && value == "0");
+        inert && !self.facts.iter().any(|fact| fact.starts_with(&existed))
     }
 
     /// Fails unless the host is as it was, or becomes so within `patience`.
