@@ -33,9 +33,16 @@ fn finish(root: &mut Value) {
         kubernetes_types(spec);
         walk(spec, &mut bounded);
     }
+    not_observed_yet(root);
     for rule in rules::all() {
         add_rule(root, &rule);
     }
+}
+
+/// What the status of a Function says until the operator has looked at it. With no status at all, tools that wait (kstatus, and so Flux)
+/// would take a Function that was just created for one that is done: nothing says that anything is still to come.
+fn not_observed_yet(root: &mut Value) {
+    extend(root.pointer_mut("/properties/status"), json!({"default": {"observedGeneration": -1}}));
 }
 
 /// Calls `f` on `schema` and on every schema below it.

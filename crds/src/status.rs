@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionStatus {
-    /// The `metadata.generation` that this status speaks of.
+    /// The `metadata.generation` that this status speaks of; -1 until the operator has looked at the Function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions: Ready, WorkloadReady, RouteReady, Active; Reconciling and Stalled while abnormal.

@@ -4,6 +4,7 @@
 
 pub mod chart;
 pub mod fixture;
+pub mod gitops;
 pub mod history;
 pub mod http;
 pub mod kill;

@@ -1,4 +1,4 @@
-//! The tools that a user types: kubectl and helm, run as a user runs them.
+//! The tools that a user types: kubectl and helm, run as a user runs them; and what GitOps tools would say.
 
 use std::process::{Output, Stdio};
 
@@ -62,6 +62,17 @@ pub async fn kubectl_with(arguments: &[&str], document: &[u8]) -> Result<Printed
 /// When it cannot be started.
 pub async fn helm(arguments: &[&str]) -> Result<Printed> {
     run("PILOTLIGHT_E2E_HELM", "helm", arguments, None).await
+}
+
+/// The program of `e2e/gitops`, with an Argo CD health script and the objects to be judged. `cargo xtask test` builds it;
+/// `PILOTLIGHT_E2E_GITOPS` names another binary.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn gitops(script: &str, objects: &[u8]) -> Result<Printed> {
+    let built = crate::chart::repository().join("target/e2e/gitops");
+    let built = built.to_str().context("the repository's path is not UTF-8")?;
+    run("PILOTLIGHT_E2E_GITOPS", built, &[script], Some(objects)).await
 }
 
 async fn run(variable: &str, tool: &str, arguments: &[&str], document: Option<&[u8]>) -> Result<Printed> {

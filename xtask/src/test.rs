@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::checks;
 use crate::release::Release;
-use crate::shell::{Steps, cargo, output, run};
+use crate::shell::{Steps, cargo, output, program, repository, run};
 use crate::stage::{Stage, Where};
 
 /// Every test: checks, units, and the promises to a user on a real cluster.
@@ -37,6 +37,7 @@ fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
         steps.step("the embedded cluster leaves the host as it was", leaves_host_as_it_was)?;
     }
     let binaries = steps.step("cargo test --no-run: tests on a cluster", e2e_binaries)?;
+    steps.step("go build e2e/gitops: what GitOps tools make of a Function", gitops)?;
     let stage = Stage::set(steps, &arguments.place, "test", &[])?;
     steps.step("helm lint", || run(stage.command("helm").args(["lint", "--strict", "charts/pilotlight"])))?;
     let release = Release::ensure(steps, &stage)?;
@@ -74,6 +75,14 @@ fn e2e_binaries() -> Result<Vec<(String, PathBuf)>> {
             Some((name, PathBuf::from(message["executable"].as_str()?)))
         })
         .collect())
+}
+
+/// Builds the program that the tests ask what kstatus, Flux and Argo CD say.
+fn gitops() -> Result<()> {
+    let built = repository().join("target/e2e/gitops");
+    let mut build = program("go", &["build", "-trimpath", "-buildvcs=false", "-o"]);
+    build.arg(built).arg(".").env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
+    run(build.current_dir(repository().join("e2e/gitops")))
 }
 
 fn leaves_host_as_it_was() -> Result<()> {

@@ -6,6 +6,7 @@
 mod admission;
 mod examples;
 mod faults;
+mod gitops;
 mod healing;
 mod kubectl;
 mod metrics;
