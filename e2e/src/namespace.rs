@@ -32,7 +32,8 @@ impl TestNamespace {
         Ok(Self { name: created.metadata.name.unwrap_or_default(), client: client.clone() })
     }
 
-    /// Deletes it and all in it. A test that fails leaves it, to be looked at.
+    /// Deletes it and all in it. A test that fails leaves it, to be looked at where
+    /// the cluster was made for the tests and is kept.
     ///
     /// # Errors
     /// When the API server refuses.

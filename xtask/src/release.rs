@@ -29,6 +29,11 @@ impl Release {
     /// Takes away what [`Self::ensure`] brought, the definition of Functions included. No step of its own: steps are not begun any more
     /// after an interrupt, and this has to be.
     pub(crate) fn end(self, stage: &Stage) -> Result<()> {
+        if !stage.is_embedded() {
+            // Those of tests that failed: on a cluster that is taken down they may stay to be looked at.
+            let own = ["delete", "namespaces", "--selector", "pilotlight.dev/test=true", "--ignore-not-found"];
+            output(stage.command("kubectl").args(own))?;
+        }
         if !self.undo {
             return Ok(());
         }

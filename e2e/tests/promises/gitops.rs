@@ -76,13 +76,17 @@ async fn a_function_is_in_progress_until_it_answers_and_current_at_zero() -> Res
 async fn a_wrong_image_is_failed_until_it_is_corrected() -> Result<()> {
     let stage = Stage::set("gitops-fault").await?;
     let onlooker = Onlooker::begin(&stage.reach.client, &stage.namespace, "typo").await?;
-    stage.functions.create("typo", json!({"image": "127.0.0.1:9/no/such/image:v1"})).await?;
+    // One that the node is not to look for elsewhere, so that there is nothing to hope for.
+    stage
+        .functions
+        .create("typo", json!({"image": "pilotlight.dev/no-such-image:v1", "imagePullPolicy": "Never"}))
+        .await?;
     let judged = told(&onlooker, &["InProgress", "Failed"]).await?;
     let last = &judged.last().context("nothing was seen")?.verdict;
     for words in [&last.message, &last.argo_message] {
-        ensure!(words.contains("127.0.0.1:9/no/such/image:v1"), "who waits is not told the cause: {last:#?}");
+        ensure!(words.contains("no-such-image:v1"), "who waits is not told the cause: {last:#?}");
     }
-    stage.functions.patch("typo", json!({"image": image("hello-go")})).await?;
+    stage.functions.patch("typo", json!({"image": image("hello-go"), "imagePullPolicy": "IfNotPresent"})).await?;
     told(&onlooker, &["InProgress", "Failed", "InProgress", "Current"]).await?;
     stage.strike().await
 }
