@@ -44,6 +44,10 @@ pub struct Args {
     /// Only serve Functions of this namespace; all namespaces where absent.
     #[arg(long, env = "PILOTLIGHT_NAMESPACE")]
     pub namespace: Option<String>,
+    /// This activator's addresses, in which EndpointSlices lead to it: it goes on accepting after SIGTERM until none does. Without
+    /// them it goes by whether connections still come.
+    #[arg(long, env = "POD_IPS", value_delimiter = ',')]
+    pub pod_ips: Vec<IpAddr>,
     /// Client connections at once; accepting pauses beyond.
     #[arg(long, env = "PILOTLIGHT_MAX_CONNECTIONS", default_value_t = 20_000)]
     pub max_connections: usize,
@@ -74,7 +78,7 @@ pub struct Args {
     /// Milliseconds for one attempt to connect to a pod.
     #[arg(long, env = "PILOTLIGHT_CONNECT_TIMEOUT_MILLIS", default_value_t = 250)]
     pub connect_timeout_millis: u64,
-    /// After SIGTERM, go on accepting until no connection has come for so many seconds.
+    /// After SIGTERM, go on accepting until for so many seconds no connection has come and no EndpointSlice has led here.
     #[arg(long, env = "PILOTLIGHT_DRAIN_DELAY_SECONDS", default_value_t = 5)]
     pub drain_delay_seconds: u64,
     /// After SIGTERM, go on accepting for at most so many seconds.

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod error;
 pub mod function;
 pub mod index;
+pub mod led;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

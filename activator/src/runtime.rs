@@ -21,6 +21,7 @@ use tracing::info;
 
 use crate::args::Args;
 use crate::control::{Control, Token};
+use crate::led::Led;
 use crate::limits::{Limits, Pending};
 use crate::listen::sweep::Connections;
 use crate::listen::{Entrance, accept, bind};
@@ -57,6 +58,8 @@ pub struct Shared {
     pub telemetry: Telemetry,
     /// When this activator started; seconds of samples count from here.
     pub epoch: Instant,
+    /// Which EndpointSlices lead here.
+    pub led: Led,
     /// Room for client connections.
     pub connections: Arc<Semaphore>,
     /// Client connections, for the sweep.
@@ -81,6 +84,7 @@ impl Shared {
     pub fn new(limits: Limits, scale: Arc<dyn ScalePort>, trust: Trust, telemetry: Telemetry) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
+            led: Led::default(),
             limits,
             pending: Pending::default(),
             scale,
@@ -120,6 +124,11 @@ impl Shared {
         self.draining.cancel();
     }
 
+    /// Whether the drain has begun.
+    pub fn draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
     /// The Functions were listed. `true` the first time.
     pub fn functions_listed(&self) -> bool {
         !self.functions_listed.swap(true, Ordering::Relaxed)
@@ -132,7 +141,7 @@ impl Shared {
 
     /// Why this activator should get no connections; `None` where it should.
     pub fn not_ready_because(&self) -> Option<&'static str> {
-        if self.draining.is_cancelled() {
+        if self.draining() {
             return Some("draining\n");
         }
         if !self.functions_listed.load(Ordering::Relaxed) || !self.pods_listed.load(Ordering::Relaxed) {
@@ -345,7 +354,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (shared, registry) = (&activator.shared, &activator.registry);
     let namespace = args.namespace.clone();
     tokio::spawn(watch::functions(shared.clone(), registry.clone(), client.clone(), namespace.clone()));
-    tokio::spawn(watch::pods(shared.clone(), registry.clone(), client, namespace));
+    tokio::spawn(watch::pods(shared.clone(), registry.clone(), client.clone(), namespace.clone()));
+    if !args.pod_ips.is_empty() {
+        tokio::spawn(watch::slices(shared.clone(), client, namespace, args.pod_ips.clone()));
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

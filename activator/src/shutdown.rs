@@ -1,5 +1,5 @@
-//! The way out (SIGTERM): not ready at once, go on accepting until the operator has taken this address out of every EndpointSlice,
-//! then finish what is in flight and leave. A request that was accepted is never cut unless the drain's own limit is over.
+//! The way out (SIGTERM): not ready at once, go on accepting until no EndpointSlice leads here and no connection comes, then finish
+//! what is in flight and leave. A request that was accepted is never cut unless the drain's own limit is over.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use crate::runtime::Shared;
 /// How long each part may take.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainSettings {
-    /// Accept until no connection has come for so long.
+    /// Accept until for so long no connection has come, and no EndpointSlice has led here: kube-proxy learns of it later than the
+    /// API server.
     pub quiet: Duration,
     /// But no longer than this.
     pub quiet_max: Duration,
@@ -31,12 +32,21 @@ pub async fn drain(shared: &Arc<Shared>, settings: DrainSettings) -> bool {
     info!("draining: not ready any more, still accepting");
     let began = Instant::now();
     loop {
-        let last = shared.last_accept().max(began);
+        // That nobody asked says nothing about the next client: it is led wherever the slices lead.
+        let led = shared.led.last(Instant::now()).unwrap_or(began);
+        let last = shared.last_accept().max(began).max(led);
         let until = (last + settings.quiet).min(began + settings.quiet_max);
         if until <= Instant::now() {
             break;
         }
         tokio::time::sleep_until(until.into()).await;
+    }
+    let led = shared.led.count();
+    if led > 0 {
+        warn!(
+            slices = led,
+            "no operator has taken this address out of the EndpointSlices: leaving all the same; raise --drain-delay-max-seconds if an operator can be away for so long"
+        );
     }
     shared.stop_accepting.cancel();
     shared.close_idle.cancel();

@@ -2,16 +2,19 @@
 //! fresh list removes what it does not show.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use pilotlight_crds::{Function, names};
 use tracing::{info, warn};
 
+use crate::led;
 use crate::registry::Registry;
 use crate::runtime::Shared;
 
@@ -70,6 +73,28 @@ pub async fn pods(shared: Arc<Shared>, registry: Arc<Registry>, client: kube::Cl
             Ok(Event::Apply(pod)) => registry.apply_pod(&pod),
             Ok(Event::Delete(pod)) => registry.delete_pod(&pod),
             Err(error) => warn!(%error, "watch of pods broke, going on with what is known"),
+        }
+    }
+}
+
+/// Watches Pilotlight's EndpointSlices for those that lead to one of the addresses `own`, for ever.
+pub async fn slices(shared: Arc<Shared>, client: kube::Client, namespace: Option<String>, own: Vec<IpAddr>) {
+    let ours = format!("{}={}", names::LABEL_SLICE_MANAGED_BY, names::SLICE_MANAGED_BY);
+    let config = watcher::Config::default().labels(&ours);
+    let events = watcher(api::<EndpointSlice>(client, namespace.as_deref()), config).default_backoff();
+    pin_mut!(events);
+    let mut listed = HashSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(slice)) => {
+                listed.insert(led::key(&slice));
+                shared.led.apply(&slice, &own);
+            }
+            Ok(Event::InitDone) => shared.led.retain(&listed),
+            Ok(Event::Apply(slice)) => shared.led.apply(&slice, &own),
+            Ok(Event::Delete(slice)) => shared.led.delete(&slice),
+            Err(error) => warn!(%error, "watch of EndpointSlices broke, going on with what is known"),
         }
     }
 }

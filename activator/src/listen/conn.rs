@@ -28,6 +28,8 @@ use crate::runtime::Shared;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SNIFF: usize = 2048;
+/// For the first bytes of a connection that was accepted last.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +256,7 @@ pub async fn serve<S: ClientStream>(
     let sniffing = tokio::time::timeout(shared.limits.header_timeout, sniff(&mut stream));
     let sniffed = tokio::select! {
         sniffed = sniffing => sniffed,
-        () = shared.close_idle.cancelled() => return,
+        () = gone_idle(&shared) => return,
     };
     let Ok(Ok((sniffed, looks_like))) = sniffed else { return };
     let protocol = protocol.unwrap_or(looks_like);
@@ -266,6 +268,10 @@ pub async fn serve<S: ClientStream>(
     let service = service_fn(move |request| {
         let (target, active, peer) = (target.clone(), ActiveRequest::new(per_request.clone()), peer.clone());
         let draining = draining.clone();
+        if protocol == Protocol::Http2 && draining.is_cancelled() {
+            // GOAWAY: the client comes back by another connection, which leads to another activator.
+            per_request.end(Ending::Gracefully);
+        }
         async move {
             let mut response = proxy::handle(&target, request, peer, active).await;
             if protocol == Protocol::Http1 && draining.is_cancelled() {
@@ -289,6 +295,12 @@ fn send_elsewhere(response: &mut Response<Body>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+}
+
+/// The drain closes idle connections, and this one had a moment to say what it wants.
+async fn gone_idle(shared: &Shared) {
+    shared.close_idle.cancelled().await;
+    tokio::time::sleep(LAST_WORD).await;
 }
 
 fn h1_builder(shared: &Shared) -> http1::Builder {

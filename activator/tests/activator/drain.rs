@@ -1,12 +1,14 @@
 //! The way out: what was accepted is finished, what comes late is still served, and then nothing listens any more.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use http_body_util::BodyExt;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use pilotlight_activator::limits::Limits;
 use pilotlight_activator::shutdown::DrainSettings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -62,6 +64,48 @@ async fn a_drain_finishes_what_is_in_flight_and_serves_latecomers() {
     let finished = tokio::time::timeout(Duration::from_secs(10), drain).await;
     assert!(finished.unwrap().unwrap(), "everything was finished, idle connections did not hold it up");
     assert!(TcpStream::connect(world.activator.http).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_accepts_as_long_as_a_slice_leads_here_however_quiet_it_is() {
+    let settings = DrainSettings { quiet: Duration::from_millis(50), quiet_max: Duration::from_secs(60), ..quick() };
+    let world = Arc::new(World::with(Limits::default(), settings));
+    world.apply(|_| {});
+    world.pod(&FakePod::hello().await);
+    let slice: EndpointSlice = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "hello-pilotlight", "namespace": "shop"},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.7"]}],
+    }))
+    .unwrap();
+    world.activator.shared.led.apply(&slice, &["10.0.0.7".parse().unwrap()]);
+    let draining = world.clone();
+    let drain = tokio::spawn(async move { draining.activator.drain().await });
+    eventually("a drain", || world.activator.shared.draining()).await;
+    let began = Instant::now();
+    eventually("many times the quiet", || began.elapsed() > settings.quiet * 20).await;
+    let late = send(world.get("/")).await;
+    assert_eq!(late.status, 200, "somebody was still led here");
+    assert_eq!(late.headers["connection"], "close", "and is told to come back by another connection");
+    world.activator.shared.led.delete(&slice);
+    eventually("nobody listens", || std::net::TcpStream::connect(world.activator.http).is_err()).await;
+    assert!(drain.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_let_in_last_may_still_say_what_it_wants() {
+    let world = Arc::new(World::with(Limits::default(), quick()));
+    world.apply(|_| {});
+    world.pod(&FakePod::hello().await);
+    let mut silent = TcpStream::connect(world.activator.http).await.unwrap();
+    let draining = world.clone();
+    let drain = tokio::spawn(async move { draining.activator.drain().await });
+    eventually("nobody listens", || std::net::TcpStream::connect(world.activator.http).is_err()).await;
+    silent.write_all(b"GET / HTTP/1.1\r\nhost: hello.shop\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    silent.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    assert!(drain.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
