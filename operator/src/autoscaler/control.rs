@@ -31,6 +31,9 @@ pub(super) enum ControlError {
     /// The connection could not be made, or broke.
     #[error("connection: {0}")]
     Connection(String),
+    /// Nobody listens there: the process is gone, or has not begun.
+    #[error("nobody listens on its control port")]
+    Refused,
     /// The activator does not accept the token.
     #[error("the activator refuses the control token ({0}); operator and activators must mount the same Secret")]
     Unauthorized(StatusCode),
@@ -124,7 +127,9 @@ impl ControlClient {
         let response = tokio::time::timeout(limit, self.http.request(request))
             .await
             .map_err(|_| ControlError::Timeout(limit))?
-            .map_err(|error| ControlError::Connection(chain(&error)))?;
+            .map_err(
+                |error| if refused(&error) { ControlError::Refused } else { ControlError::Connection(chain(&error)) },
+            )?;
         match response.status() {
             status if status.is_success() => Ok(response),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(ControlError::Unauthorized(status)),
@@ -135,6 +140,13 @@ impl ControlClient {
 
 fn json(message: &impl Serialize) -> Result<Bytes, ControlError> {
     serde_json::to_vec(message).map(Bytes::from).map_err(|error| ControlError::Answer(error.to_string()))
+}
+
+/// Whether a connection was refused, which tells for certain that no process listens; being out of reach tells nothing.
+fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// An error with its sources: hyper's own words are only "client error (Connect)".

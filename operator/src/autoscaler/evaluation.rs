@@ -102,6 +102,11 @@ impl<C: Cluster> Evaluation<C> {
     fn hear(&mut self, heard: Heard) {
         match heard {
             Heard::Cut { id } => self.ledger.interrupted(id),
+            Heard::Gone { id } => {
+                if self.registry.gone(id) {
+                    self.show();
+                }
+            }
             Heard::Batch { id, at, batch } => {
                 self.metrics.heard();
                 if self.registry.acknowledge(id, batch.full, &batch.routes) {

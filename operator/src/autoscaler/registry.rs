@@ -1,7 +1,7 @@
 //! The activators that run, as the watch of their pods and their own words tell. Pure.
 //!
 //! What always holds: the routes of an activator are those of its newest stream; an activator that is only out of reach keeps them,
-//! until its pod is gone.
+//! until its pod is gone. One that refuses connections has none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -106,6 +106,13 @@ impl Registry {
             Some(gone) => Change::Left { id: gone.id, pod: gone.peer.pod },
             None => Change::None,
         }
+    }
+
+    /// Nobody listens at an activator's address: its container died, of which kubelet tells a second or more later. Returns whether
+    /// that changed anything.
+    pub(super) fn gone(&mut self, id: ActivatorId) -> bool {
+        let known = self.activators.values_mut().find(|known| known.id == id);
+        known.is_some_and(|known| !std::mem::take(&mut known.routes).is_empty())
     }
 
     /// Uids of the activators that aren't in `listed`, after a watch began anew.

@@ -24,8 +24,9 @@ const LINE: usize = 4 * 1024 * 1024;
 const OPEN: Duration = Duration::from_secs(2);
 /// Silence after which the stream counts as dead; a batch comes every second.
 const SILENCE: Duration = Duration::from_secs(5);
-/// The first pause before a reconnect; it doubles up to the longest.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The first pause before a reconnect; it doubles up to the longest. It is short, because the next attempt tells whether the process
+/// is gone.
+const PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a stream tells the evaluation loop.
@@ -35,6 +36,8 @@ pub(super) enum Heard {
     Batch { id: ActivatorId, at: Millis, batch: SampleBatch },
     /// The stream broke; a new one will follow.
     Cut { id: ActivatorId },
+    /// Nobody listens at the activator's address: its process is gone, whatever Kubernetes knows yet.
+    Gone { id: ActivatorId },
 }
 
 /// Why a stream ended.
@@ -95,6 +98,10 @@ impl Listener {
             }
             self.metrics.stream_ended(end.reason());
             if self.heard.send(Heard::Cut { id: self.id }).await.is_err() {
+                return;
+            }
+            let gone = matches!(end, StreamEnd::Control(ControlError::Refused));
+            if gone && self.heard.send(Heard::Gone { id: self.id }).await.is_err() {
                 return;
             }
             if *batches > 0 {

@@ -72,6 +72,19 @@ fn a_container_between_two_runs_is_not_ready_but_known() {
 }
 
 #[test]
+fn an_activator_that_refuses_connections_serves_nothing_until_it_tells_again() {
+    let mut registry = Registry::new(9091);
+    registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", true));
+    let id = ActivatorId(0);
+    registry.acknowledge(id, true, &[ack("hello", 10_000)]);
+    assert!(registry.gone(id));
+    assert!(acknowledged(&registry, "hello", 10_000).is_empty(), "Kubernetes still calls it ready");
+    assert!(!registry.gone(id) && !registry.gone(ActivatorId(9)), "nothing new");
+    assert!(registry.acknowledge(id, true, &[ack("hello", 10_000)]));
+    assert_eq!(acknowledged(&registry, "hello", 10_000), [("10.0.0.1".to_owned(), true)]);
+}
+
+#[test]
 fn routes_add_up_until_a_new_stream_lists_them_all() {
     let mut registry = Registry::new(9091);
     registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", true));

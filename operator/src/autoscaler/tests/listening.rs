@@ -45,6 +45,7 @@ async fn next(heard: &mut mpsc::Receiver<Heard>) -> Option<SampleBatch> {
     match heard.expect("in time").expect("it goes on") {
         Heard::Batch { batch, .. } => Some(batch),
         Heard::Cut { .. } => None,
+        Heard::Gone { .. } => panic!("it listens"),
     }
 }
 
@@ -82,6 +83,26 @@ async fn a_cut_is_told_and_the_stream_opened_again() {
     assert_eq!(next(&mut heard).await, Some(batch(0, true)));
     assert_eq!(next(&mut heard).await, None);
     assert_eq!(next(&mut heard).await, Some(batch(1_000, true)), "and no half a line before it");
+}
+
+#[tokio::test]
+async fn a_process_that_is_gone_is_told_of() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    drop(taken);
+    let (sender, mut heard) = mpsc::channel(8);
+    let listener = Listener {
+        id: ActivatorId(1),
+        pod: "activator".to_owned(),
+        address,
+        control: ControlClient::new(TOKEN),
+        clock: Clock::start(),
+        heard: sender,
+        metrics: AutoscalerMetrics::default(),
+    };
+    tokio::spawn(listener.run());
+    assert!(matches!(heard.recv().await, Some(Heard::Cut { .. })));
+    assert!(matches!(heard.recv().await, Some(Heard::Gone { .. })));
 }
 
 #[tokio::test]
