@@ -8,6 +8,7 @@ pub mod gitops;
 pub mod history;
 pub mod http;
 pub mod kill;
+pub mod load;
 pub mod namespace;
 pub mod reach;
 pub mod stage;

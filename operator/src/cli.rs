@@ -31,6 +31,13 @@ pub struct CommonArgs {
     /// Name of the Lease that the leader holds, in that namespace.
     #[arg(long, env = "PILOTLIGHT_LEASE_NAME", default_value = "pilotlight-operator", value_parser = dns_name)]
     pub lease_name: String,
+    /// Label selector of the activators' pods in that namespace.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_ACTIVATOR_SELECTOR",
+        default_value = "app.kubernetes.io/name=pilotlight,app.kubernetes.io/component=activator"
+    )]
+    pub activator_selector: String,
 }
 
 /// Flags of `operator run`.
@@ -42,13 +49,6 @@ pub struct RunArgs {
     /// Name of this candidate in the election; a pod's own name is best. Random where absent.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
-    /// Label selector of the activators' pods in that namespace.
-    #[arg(
-        long,
-        env = "PILOTLIGHT_ACTIVATOR_SELECTOR",
-        default_value = "app.kubernetes.io/name=pilotlight,app.kubernetes.io/component=activator"
-    )]
-    pub activator_selector: String,
     /// File with the bearer token of the control protocol.
     #[arg(long, env = "PILOTLIGHT_CONTROL_TOKEN_FILE")]
     pub control_token_file: PathBuf,

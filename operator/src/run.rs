@@ -96,7 +96,7 @@ async fn lead(
     let autoscaler = Autoscaler::start(AutoscalerContext {
         client: client.clone(),
         namespace: args.common.namespace.clone(),
-        activator_selector: args.activator_selector.clone(),
+        activator_selector: args.common.activator_selector.clone(),
         token,
         functions: caches.functions.clone(),
         deployments: caches.deployments.store.clone(),

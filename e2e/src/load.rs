@@ -1,0 +1,132 @@
+//! A steady load on Functions in which every answer is looked at; what is not a 200 of the Function's is kept with its moment.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tokio::task::JoinSet;
+
+use crate::http;
+use crate::reach::{Address, Reach};
+
+/// Between two requests of one client.
+const PACE: Duration = Duration::from_millis(10);
+
+/// A request that was not answered with 200.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Its Function.
+    pub function: String,
+    /// Before its connection was made.
+    pub began: Instant,
+    /// When it was known to have failed.
+    pub ended: Instant,
+    /// What went wrong.
+    pub error: String,
+    /// By the wall clock, for a look at logs.
+    ended_at: jiff::Timestamp,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = self.ended.duration_since(self.began).as_millis();
+        write!(f, "{} {} after {took} ms: {}", self.ended_at, self.function, self.error)
+    }
+}
+
+/// Clients that send one request after the other, each over a connection of its own, until told to stop.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    failures: Arc<Mutex<Vec<Failure>>>,
+    clients: JoinSet<()>,
+}
+
+impl Load {
+    /// Starts `clients` clients for each of the Functions.
+    ///
+    /// # Errors
+    /// When a Function has no Service.
+    pub async fn start(reach: &Reach, namespace: &str, functions: &[&str], clients: usize) -> Result<Self> {
+        let mut load = Self {
+            stop: Arc::default(),
+            paused: Arc::default(),
+            sent: Arc::default(),
+            failures: Arc::default(),
+            clients: JoinSet::new(),
+        };
+        for function in functions {
+            let address = reach.address(namespace, function).await?;
+            for _ in 0..clients {
+                load.spawn(reach.clone(), address.clone(), namespace, function);
+            }
+        }
+        Ok(load)
+    }
+
+    fn spawn(&mut self, reach: Reach, address: Address, namespace: &str, function: &str) {
+        let (stop, sent, failures) = (Arc::clone(&self.stop), Arc::clone(&self.sent), Arc::clone(&self.failures));
+        let paused = Arc::clone(&self.paused);
+        let (host, function) = (format!("{function}.{namespace}.svc"), function.to_owned());
+        self.clients.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                if paused.load(Ordering::Relaxed) {
+                    tokio::time::sleep(PACE).await;
+                    continue;
+                }
+                sent.fetch_add(1, Ordering::Relaxed);
+                let began = Instant::now();
+                let error = match http::get_at(&reach, &address, &host, "/").await {
+                    Ok(answer) if answer.status.as_u16() == 200 => None,
+                    Ok(answer) => Some(format!("{}: {}", answer.status, answer.text())),
+                    Err(error) => Some(format!("{error:#}")),
+                };
+                if let Some(error) = error {
+                    let (ended, ended_at) = (Instant::now(), jiff::Timestamp::now());
+                    let failure = Failure { function: function.clone(), began, ended, error, ended_at };
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                }
+                tokio::time::sleep(PACE).await; // the load's rate
+            }
+        });
+    }
+
+    /// Sends nothing more, or goes on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// How many requests were begun.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Stops; how many requests were sent, and those that failed.
+    ///
+    /// # Errors
+    /// When a client panicked, or nothing was sent.
+    pub async fn end(mut self) -> Result<(usize, Vec<Failure>)> {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(client) = self.clients.join_next().await {
+            client?;
+        }
+        let sent = self.sent();
+        ensure!(sent > 0, "no request was sent");
+        let failures = std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((sent, failures))
+    }
+
+    /// Stops; every request must have been answered with 200.
+    ///
+    /// # Errors
+    /// When one was not; with the first few.
+    pub async fn end_without_failure(self) -> Result<usize> {
+        let (sent, failures) = self.end().await?;
+        let first: Vec<String> = failures.iter().take(10).map(Failure::to_string).collect();
+        ensure!(failures.is_empty(), "{} of {sent} requests failed, first:\n{}", failures.len(), first.join("\n"));
+        Ok(sent)
+    }
+}

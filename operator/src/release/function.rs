@@ -1,0 +1,179 @@
+//! The release of one Function: a pod at least, then a selector for its Service, then Pilotlight's own EndpointSlice goes.
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use pilotlight_crds::workload::Protocol;
+use pilotlight_crds::{Function, names};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+use crate::apply::release_selector;
+use crate::build::pod::port_name;
+use crate::build::{owns, revision_selector};
+
+/// Between two looks at what Kubernetes made of a selector; it takes a moment.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A Function whose Deployment has been given a replica, and whose Service does not lead past the activators yet.
+pub(super) struct Releasing {
+    client: Client,
+    function: Function,
+    namespace: String,
+    revision: String,
+    protocol: Protocol,
+}
+
+impl Releasing {
+    /// Sees to it that the Deployment wants at least one pod. `None`: there is nothing to release.
+    ///
+    /// Errors are logged.
+    pub(super) async fn begin(client: Client, function: Function) -> anyhow::Result<Option<Self>> {
+        let (name, namespace) = (function.name_any(), function.namespace().unwrap_or_default());
+        let begun = Self::scale(client, function).await;
+        begun.inspect_err(|error| log(&name, &namespace, error))
+    }
+
+    async fn scale(client: Client, function: Function) -> anyhow::Result<Option<Self>> {
+        let namespace = function.namespace().unwrap_or_default();
+        let Some(revision) = active_revision(&function) else {
+            let name = function.name_any();
+            // Without activators its Service must refuse connections, rather than lead to addresses where nobody answers.
+            delete_slice(&client, &namespace, &name).await?;
+            tracing::info!(
+                function = name,
+                namespace,
+                "this Function never had a revision; there is nothing to release"
+            );
+            return Ok(None);
+        };
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+        let Some(deployment) = deployments.get_opt(&revision).await? else {
+            bail!("its revision {revision} has no Deployment");
+        };
+        if !owns(&function, &deployment.metadata) {
+            bail!("the Deployment {revision} is not the Function's");
+        }
+        scale_to_one(&deployments, &revision).await?;
+        let protocol = spoken(&deployment).unwrap_or(function.spec.protocol);
+        Ok(Some(Self { client, function, namespace, revision, protocol }))
+    }
+
+    /// Namespace and name of its Deployment.
+    pub(super) fn deployment(&self) -> (String, String) {
+        (self.namespace.clone(), self.revision.clone())
+    }
+
+    /// Leads the Service to the pods, and then no longer to activators.
+    ///
+    /// Errors are logged.
+    pub(super) async fn finish(self, ready: bool, deadline: Instant) -> anyhow::Result<()> {
+        let name = self.function.name_any();
+        let switched = self.switch(&name, ready, deadline).await;
+        switched.inspect_err(|error| log(&name, &self.namespace, error))
+    }
+
+    async fn switch(&self, name: &str, ready: bool, deadline: Instant) -> anyhow::Result<()> {
+        let (function, namespace, revision) = (&self.function, &self.namespace, &self.revision);
+        let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        if let Some(service) = services.get_opt(name).await?
+            && !owns(function, &service.metadata)
+        {
+            bail!("the Service {name} is not the Function's");
+        }
+        release_selector(&services, function, self.protocol, revision_selector(name, revision))
+            .await
+            .context("cannot give the Service its selector")?;
+        if ready {
+            wait_until_led(&self.client, namespace, name, deadline).await?;
+        } else {
+            tracing::warn!(
+                function = name,
+                namespace,
+                revision,
+                "no pod became ready in time; the Service leads to them once they are"
+            );
+        }
+        delete_slice(&self.client, namespace, name).await?;
+        tracing::info!(function = name, namespace, revision, "released a Function");
+        Ok(())
+    }
+}
+
+/// Deletes the EndpointSlice that Pilotlight made.
+async fn delete_slice(client: &Client, namespace: &str, function: &str) -> anyhow::Result<()> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+    match slices.delete(&names::endpoint_slice_name(function), &DeleteParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(error).context("cannot delete the EndpointSlice"),
+    }
+}
+
+fn log(function: &str, namespace: &str, error: &anyhow::Error) {
+    tracing::error!(function, namespace, error = format!("{error:#}"), "cannot release a Function");
+}
+
+/// What the revision's pods speak, which may differ from the newest spec's.
+fn spoken(deployment: &Deployment) -> Option<Protocol> {
+    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    let port = pod.containers.first()?.ports.as_ref()?.first()?.name.as_deref()?;
+    [Protocol::HTTP1, Protocol::H2C].into_iter().find(|protocol| port_name(*protocol) == port)
+}
+
+/// The revision with traffic, or the newest.
+fn active_revision(function: &Function) -> Option<String> {
+    let status = function.status.as_ref()?;
+    let routed = status.route.as_ref().and_then(|r| r.revision.clone());
+    routed.or_else(|| status.latest_created_revision.clone())
+}
+
+/// At least one replica. The version that was read goes along, so that a wake at the same moment is not undone.
+async fn scale_to_one(deployments: &Api<Deployment>, revision: &str) -> anyhow::Result<()> {
+    loop {
+        let scale = deployments.get_scale(revision).await?;
+        let replicas = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
+        if replicas > 0 {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({
+            "metadata": {"resourceVersion": scale.metadata.resource_version},
+            "spec": {"replicas": 1},
+        }));
+        let by_operator =
+            PatchParams { field_manager: Some(names::MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
+        match deployments.patch_scale(revision, &by_operator, &patch).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => {}
+            Err(error) => return Err(error).context("cannot scale its Deployment"),
+        }
+    }
+}
+
+/// Waits until Kubernetes' own slice of the Service has a ready address.
+async fn wait_until_led(client: &Client, namespace: &str, service: &str, deadline: Instant) -> anyhow::Result<()> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+    let of_service = ListParams::default().labels(&format!(
+        "{}={service},{}!={}",
+        names::LABEL_SERVICE_NAME,
+        names::LABEL_SLICE_MANAGED_BY,
+        names::SLICE_MANAGED_BY
+    ));
+    while Instant::now() < deadline {
+        let leads = slices.list(&of_service).await?.items.iter().any(|slice| {
+            slice.endpoints.iter().any(|endpoint| {
+                let conditions = endpoint.conditions.as_ref();
+                conditions.and_then(|c| c.ready).unwrap_or(true)
+            })
+        });
+        if leads {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    tracing::warn!(service, namespace, "Kubernetes has not made the Service's endpoints in time");
+    Ok(())
+}
