@@ -5,11 +5,11 @@ use k8s_openapi::api::core::v1::Pod;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Sends SIGKILL to every process of a pod's containers. Only on the embedded cluster, whose node this process stands on.
+/// Sends SIGKILL to every process of a pod's containers, and tells which; they end a moment later ([`has_ended`]). Only on the embedded cluster, whose node this process stands on.
 ///
 /// # Errors
 /// When the pod has no running container, or its process cannot be found or killed.
-pub fn kill_containers(pod: &Pod) -> Result<()> {
+pub fn kill_containers(pod: &Pod) -> Result<Vec<i32>> {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let ids: Vec<&str> = statuses
         .into_iter()
@@ -18,14 +18,23 @@ pub fn kill_containers(pod: &Pod) -> Result<()> {
         .filter_map(|status| status.container_id.as_deref()?.strip_prefix("containerd://"))
         .collect();
     ensure!(!ids.is_empty(), "no container of the pod runs");
+    let mut killed = Vec::new();
     for id in ids {
         let processes = processes_of(id)?;
         ensure!(!processes.is_empty(), "no process of container {id} was found");
         for process in processes {
             kill(Pid::from_raw(process), Signal::SIGKILL).with_context(|| format!("kill -9 {process}"))?;
+            killed.push(process);
         }
     }
-    Ok(())
+    Ok(killed)
+}
+
+/// Whether a process has ended, so that its connections are closed; its parent may not have asked for its status yet.
+pub fn has_ended(process: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // "pid (name) state …": the name may hold anything.
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The node's process ids whose cgroup is the container's. `/proc` is that of the cluster's PID namespace here.
