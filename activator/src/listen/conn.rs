@@ -1,23 +1,21 @@
 //! One client connection: HTTP/1.1 or HTTP/2 by its first bytes, served until it ends, the sweep ends it, or the activator drains.
 
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioTimer;
-use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tracing::debug;
 
 use super::client_io::{ClientIo, ClientStream};
+use super::sniff::{gone_idle, sniff};
 use super::stream::{StreamExecutor, StreamWatch};
 use super::sweep::Look;
 use crate::limits::Limits;
@@ -25,11 +23,6 @@ use crate::proxy::body::Body;
 use crate::proxy::forwarded::Peer;
 use crate::proxy::{self, Client, Target};
 use crate::runtime::Shared;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SNIFF: usize = 2048;
-/// For the first bytes of a connection that was accepted last.
-const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,12 +290,6 @@ fn send_elsewhere(response: &mut Response<Body>) {
     }
 }
 
-/// The drain closes idle connections, and this one had a moment to say what it wants.
-async fn gone_idle(shared: &Shared) {
-    shared.close_idle.cancelled().await;
-    tokio::time::sleep(LAST_WORD).await;
-}
-
 fn h1_builder(shared: &Shared) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -383,23 +370,6 @@ async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Sh
                 connection.as_mut().finish();
             }
             () = shared.force_close.cancelled() => return,
-        }
-    }
-}
-
-/// Reads until the protocol is clear.
-async fn sniff(stream: &mut impl ClientStream) -> io::Result<(BytesMut, Protocol)> {
-    let mut bytes = BytesMut::with_capacity(SNIFF);
-    loop {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let seen = bytes.len().min(PREFACE.len());
-        if bytes[..seen] != PREFACE[..seen] {
-            return Ok((bytes, Protocol::Http1));
-        }
-        if seen == PREFACE.len() {
-            return Ok((bytes, Protocol::Http2));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod client_io;
 pub mod conn;
+mod sniff;
 pub mod stream;
 pub mod sweep;
 
