@@ -18,8 +18,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::conn::ConnState;
 
-/// How long a client may still send after the last answer.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long a client may be silent after the last answer, and how long it may still send in all.
+const LINGER_SILENT: Duration = Duration::from_secs(2);
+const LINGER_LONGEST: Duration = Duration::from_secs(30);
 
 /// What clients are spoken to through.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -46,12 +47,17 @@ impl ClientStream for TlsStream<TcpStream> {
     }
 }
 
+struct Linger {
+    silence: Pin<Box<Sleep>>,
+    end: tokio::time::Instant,
+}
+
 /// See the module.
 pub struct ClientIo<S> {
     stream: TokioIo<S>,
     sniffed: BytesMut,
     state: Arc<ConnState>,
-    linger: Option<Pin<Box<Sleep>>>,
+    linger: Option<Linger>,
 }
 
 impl<S: ClientStream> ClientIo<S> {
@@ -69,16 +75,23 @@ impl<S: ClientStream> ClientIo<S> {
     /// Takes what the client still sends, for a while. A socket that is closed with unread bytes makes the kernel break the connection,
     /// and the client loses an answer that it was about to read.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let began = tokio::time::Instant::now();
+        let linger = self.linger.get_or_insert_with(|| Linger {
+            silence: Box::pin(tokio::time::sleep(LINGER_SILENT)),
+            end: began + LINGER_LONGEST,
+        });
         let mut scratch = [0; 16 * 1024];
         loop {
             let mut unwanted = ReadBuf::new(&mut scratch);
             match Pin::new(self.stream.inner_mut()).poll_read(cx, &mut unwanted) {
-                Poll::Ready(Ok(())) if !unwanted.filled().is_empty() => {}
+                Poll::Ready(Ok(())) if !unwanted.filled().is_empty() => {
+                    let until = linger.end.min(tokio::time::Instant::now() + LINGER_SILENT);
+                    linger.silence.as_mut().reset(until);
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => break,
+                Poll::Pending => return linger.silence.as_mut().poll(cx),
             }
         }
-        self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut().poll(cx)
     }
 
     fn noted<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
