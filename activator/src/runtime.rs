@@ -22,6 +22,7 @@ use tracing::info;
 use crate::args::Args;
 use crate::control::{Control, Token};
 use crate::led::Led;
+use crate::endpoint::stream::Dial;
 use crate::limits::{Limits, Pending};
 use crate::listen::sweep::Connections;
 use crate::listen::{Entrance, accept, bind};
@@ -48,6 +49,8 @@ pub struct Shared {
     pub pending: Pending,
     /// `/scale`.
     pub scale: Arc<dyn ScalePort>,
+    /// How pods are reached.
+    pub dial: Dial,
     /// Where samples go.
     pub publisher: Publisher,
     /// Metrics.
@@ -88,6 +91,7 @@ impl Shared {
             limits,
             pending: Pending::default(),
             scale,
+            dial: Dial::default(),
             publisher: Publisher::default(),
             metrics: Metrics::new(&telemetry),
             trust,

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use super::stream::{Dial, PodStream};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -23,17 +23,13 @@ const EMFILE: i32 = 24;
 const EADDRNOTAVAIL: i32 = 99;
 const ENOBUFS: i32 = 105;
 
-/// Connects, without Nagle's delay.
+/// Connects.
 ///
 /// # Errors
 /// After `limit`, or at once where the pod refuses.
-pub async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
-    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => {
-            stream.set_nodelay(true).map_err(ConnectError::Pod)?;
-            Ok(stream)
-        }
-        Ok(Err(error)) => Err(classify(error)),
+pub async fn connect(dial: &Dial, address: SocketAddr, limit: Duration) -> Result<PodStream, ConnectError> {
+    match tokio::time::timeout(limit, dial.dial(address)).await {
+        Ok(result) => result.map_err(classify),
         Err(_) => Err(ConnectError::Pod(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("no answer within {} ms", limit.as_millis()),

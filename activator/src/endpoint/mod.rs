@@ -1,9 +1,12 @@
 //! A pod as the data plane reaches it: its address, its connections, and the probe that finds out when it answers.
 
 pub mod connect;
+#[cfg(test)]
+pub mod memory;
 pub mod pool;
 pub mod probing;
 pub mod schedule;
+pub mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use crate::index::{PodView, ProbeCheck};
 use crate::limits::Limits;
 
 use pool::{H1Pool, H2Pool};
+use stream::Dial;
 
 /// A pod's address and the connections to it.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// The pod's name, for logs.
     pub pod: Arc<str>,
+    /// How connections are opened.
+    pub dial: Dial,
     /// Bounds connections being opened at once.
     pub connecting: Semaphore,
     /// Idle HTTP/1.1 connections.
@@ -46,6 +52,7 @@ impl Upstream {
             address: pod.address.unwrap_or(unspecified),
             protocol: pod.protocol,
             pod: pod.name.clone(),
+            dial: Dial::default(),
             connecting: Semaphore::new(limits.max_connecting),
             h1: H1Pool::default(),
             h2: H2Pool::default(),
@@ -53,6 +60,13 @@ impl Upstream {
             failures: AtomicU32::new(0),
             nudge: Notify::new(),
         }
+    }
+
+    /// Opens its connections in this way.
+    #[must_use]
+    pub fn through(mut self, dial: Dial) -> Self {
+        self.dial = dial;
+        self
     }
 
     /// Closes idle connections; those in use end with their requests.

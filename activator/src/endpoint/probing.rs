@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 
 use super::connect::connect;
 use super::schedule::Schedule;
+use super::stream::Dial;
 use super::{ProbeTarget, Upstream};
 use crate::function::FunctionCell;
 use crate::index::ProbeCheck;
@@ -63,14 +64,14 @@ async fn run_check(upstream: &Upstream, check: &ProbeCheck) -> Result<(), String
         ProbeCheck::Kubernetes => Err("the pod's Ready condition is not true yet".to_owned()),
         ProbeCheck::Tcp { port } => {
             address.set_port(*port);
-            connect(address, CONNECT_TIMEOUT)
+            connect(&upstream.dial, address, CONNECT_TIMEOUT)
                 .await
                 .map(drop)
                 .map_err(|error| format!("TCP port {port} does not answer: {error}"))
         }
         ProbeCheck::Http { port, path, headers, timeout } => {
             address.set_port(*port);
-            let get = http_get(address, path, headers);
+            let get = http_get(&upstream.dial, address, path, headers);
             match tokio::time::timeout(*timeout, get).await {
                 Ok(Ok(status)) if (200..400).contains(&status) => Ok(()),
                 Ok(Ok(status)) => Err(format!("GET {path} on port {port} answers {status}")),
@@ -81,8 +82,13 @@ async fn run_check(upstream: &Upstream, check: &ProbeCheck) -> Result<(), String
     }
 }
 
-async fn http_get(address: std::net::SocketAddr, path: &str, headers: &[(String, String)]) -> Result<u16, String> {
-    let stream = connect(address, CONNECT_TIMEOUT).await.map_err(|e| e.to_string())?;
+async fn http_get(
+    dial: &Dial,
+    address: std::net::SocketAddr,
+    path: &str,
+    headers: &[(String, String)],
+) -> Result<u16, String> {
+    let stream = connect(dial, address, CONNECT_TIMEOUT).await.map_err(|e| e.to_string())?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let mut request = Request::get(path);

@@ -330,3 +330,6 @@ impl Endpoints {
         self.iter().filter(|e| covers(scope, &e.revision, &e.uid)).map(|e| e.in_flight).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,7 @@ impl FunctionCell {
     pub fn update(self: &Arc<Self>, config: Arc<FunctionConfig>, pods: Vec<Arc<PodView>>, cause: Option<Cause>) {
         let now = Instant::now();
         let limits = &self.shared.limits;
-        let connect = |pod: &PodView| Arc::new(Upstream::new(pod, limits));
+        let connect = |pod: &PodView| Arc::new(Upstream::new(pod, limits).through(self.shared.dial.clone()));
         let targets = self.lock().update(now, config, pods, cause, connect);
         self.probe(targets);
         self.hand_out(now);
@@ -322,3 +322,6 @@ impl FunctionCell {
         (state.in_flight(), state.queued())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 //! documented answer (invariant 1).
 
 pub mod body;
+#[cfg(test)]
+mod cancellation;
 pub mod expect;
 pub mod forward;
 pub mod forwarded;

@@ -121,7 +121,7 @@ fn closed() -> ConnectError {
 
 async fn open_h1(upstream: &Upstream, limits: &Limits) -> Result<H1Connection, ConnectError> {
     let permit = upstream.connecting.acquire().await;
-    let stream = connect(upstream.address, limits.connect_timeout).await?;
+    let stream = connect(&upstream.dial, upstream.address, limits.connect_timeout).await?;
     drop(permit);
     let (sender, connection) = http1::Builder::new()
         .max_headers(limits.max_headers.max(100))
@@ -145,7 +145,7 @@ async fn lease_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, Conne
     if let Some(lease) = upstream.h2.checkout() {
         return Ok(lease);
     }
-    let stream = connect(upstream.address, limits.connect_timeout).await?;
+    let stream = connect(&upstream.dial, upstream.address, limits.connect_timeout).await?;
     let header_list = u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX);
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

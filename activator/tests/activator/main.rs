@@ -15,6 +15,7 @@ mod headers;
 mod http1;
 mod leaving;
 mod limits;
+mod pressure;
 mod proxy;
 mod retry;
 mod streams;

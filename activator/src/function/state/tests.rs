@@ -209,6 +209,24 @@ fn a_fence_says_nothing_of_hand_shakes_that_ran_out_after_it_began() {
     assert!(matches!(bench.state.need(bench.now), Need::Fence { .. }));
 }
 
+#[test]
+fn who_waits_beside_a_new_pod_that_is_silent_waits_no_longer_than_its_slow_start() {
+    let mut bench = Bench::new(0);
+    for _ in 0..200_000 {
+        let seq = bench.state.arrive(bench.now);
+        bench.state.queue.push(seq, seq, 1, usize::MAX, u64::MAX).unwrap();
+    }
+    bench.ready(&[pod(1)]);
+    for doublings in 0..10 {
+        while bench.state.grant(bench.now).is_some() {}
+        assert_eq!(bench.state.in_flight(), 100 << doublings, "the target concurrency, doubled {doublings} times");
+        bench.later(2000);
+        bench.state.advance(bench.now);
+    }
+    while bench.state.grant(bench.now).is_some() {}
+    assert_eq!(bench.state.queued(), 0, "after twenty seconds all are at the pod");
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Arrive,
