@@ -11,7 +11,9 @@ use crate::endpoint::memory::MemoryNet;
 use crate::endpoint::stream::Dial;
 use crate::index::ProbeCheck;
 use crate::limits::{Limits, Share};
+use crate::proxy::forwarded::Trust;
 use crate::scale::Scale;
+use crate::telemetry::Telemetry;
 
 struct OneReplica;
 
@@ -33,7 +35,7 @@ struct World {
 impl World {
     fn new(limits: Limits) -> Self {
         let net = MemoryNet::default();
-        let mut shared = Shared::new(limits, Arc::new(OneReplica));
+        let mut shared = Shared::new(limits, Arc::new(OneReplica), Trust::default(), Telemetry::default());
         shared.dial = Dial::Memory(net.clone());
         Self { net, shared: Arc::new(shared) }
     }

@@ -18,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use pilotlight_crds::workload::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Target, handle};
+use super::forwarded::{Peer, Trust};
+use super::{Client, Target, handle};
 use crate::endpoint::memory::{MemoryNet, TestBody, chunks, full};
 use crate::endpoint::stream::Dial;
 use crate::function::FunctionCell;
@@ -27,6 +28,7 @@ use crate::limits::{Limits, Share};
 use crate::listen::conn::{ActiveRequest, ConnState};
 use crate::runtime::Shared;
 use crate::scale::{Scale, ScaleError, ScalePort};
+use crate::telemetry::Telemetry;
 use stepped::{Stepped, Steps};
 
 /// What stands in the way of the request.
@@ -97,7 +99,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let net = MemoryNet::default();
-        let mut shared = Shared::new(Limits::default(), Arc::new(OneReplica));
+        let mut shared = Shared::new(Limits::default(), Arc::new(OneReplica), Trust::default(), Telemetry::default());
         shared.dial = Dial::Memory(net.clone());
         let shared = Arc::new(shared);
         let cell = Arc::new(FunctionCell::new(config(), shared.clone()));
@@ -130,9 +132,11 @@ impl World {
         self.clients.push(state.clone());
         let steps = Steps::new(self.cell.clone(), polls);
         let (cell, counted) = (self.cell.clone(), steps.clone());
+        let client = Client { address: SocketAddr::from(([10, 0, 0, 9], 1234)), encrypted: false };
+        let peer = Arc::new(Peer::new(client, &Trust::default()));
         let service = service_fn(move |request: Request<Incoming>| {
             let (target, active) = (Target::Function(cell.clone()), ActiveRequest::new(state.clone()));
-            let peer = SocketAddr::from(([10, 0, 0, 9], 1234));
+            let peer = peer.clone();
             let answer = async move { handle(&target, request, peer, active).await };
             Stepped::new(Box::pin(answer), counted.clone())
         });
