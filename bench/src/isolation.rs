@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Lines};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -175,15 +175,20 @@ impl Flood {
         Ok(Self { process, told: BufReader::new(told).lines() })
     }
 
-    /// Lets the cold Function's pod appear a second after all requests were sent, and gives what came of them.
+    /// Lets the cold Function's pod appear once its requests have waited for a while and have woken it, and gives what came of them.
     fn run(mut self, api: &Api, cold: &Served) -> Result<Flooded> {
         let sent = self.told.next().context("the flood said nothing")??;
         if sent != SENT {
             bail!("the flood said {sent} before its requests were sent");
         }
-        std::thread::sleep(Duration::from_secs(1));
-        if !api.was_woken(cold) {
-            bail!("the activator did not wake the Function that was flooded");
+        // So long the requests wait beside the warm Function's.
+        std::thread::sleep(Duration::from_secs(2));
+        let sent = Instant::now();
+        while !api.was_woken(cold) {
+            if sent.elapsed() > RUN {
+                bail!("the activator did not wake the Function that was flooded");
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
         api.add_pod(cold);
         let outcome = self.told.next().context("the flood did not say what came of it")??;
