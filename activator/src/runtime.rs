@@ -21,8 +21,8 @@ use tracing::info;
 
 use crate::args::Args;
 use crate::control::{Control, Token};
-use crate::led::Led;
 use crate::endpoint::stream::Dial;
+use crate::led::Led;
 use crate::limits::{Limits, Pending};
 use crate::listen::lanes::Lanes;
 use crate::listen::sweep::Connections;

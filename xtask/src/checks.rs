@@ -29,6 +29,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("pilotlight-operator", &["pilotlight-crds", "pilotlight-scaling"]),
     ("pilotlight-activator", &["pilotlight-crds", "pilotlight-scaling"]),
     ("pilotlight-bench", &[]),
+    ("pilotlight-bench-autoscaler", &["pilotlight-scaling"]),
     ("pilotlight-cluster", &[]),
     ("pilotlight-e2e", &["pilotlight-crds"]),
     ("xtask", &["pilotlight-cluster", "pilotlight-crds"]),

@@ -4,8 +4,8 @@
 pub mod batch;
 pub mod client_io;
 pub mod conn;
-mod sniff;
 pub mod lanes;
+mod sniff;
 pub mod stream;
 pub mod sweep;
 
