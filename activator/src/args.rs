@@ -51,9 +51,6 @@ pub struct Args {
     /// Client connections at once; accepting pauses beyond.
     #[arg(long, env = "PILOTLIGHT_MAX_CONNECTIONS", default_value_t = 20_000)]
     pub max_connections: usize,
-    /// Threads that serve client connections; 0: one for each CPU that this process may use.
-    #[arg(long, env = "PILOTLIGHT_SERVING_THREADS", default_value_t = 0)]
-    pub serving_threads: usize,
     /// Requests that wait for a pod, over all Functions.
     #[arg(long, env = "PILOTLIGHT_MAX_PENDING_REQUESTS", default_value_t = 50_000)]
     pub max_pending_requests: u64,
@@ -248,14 +245,6 @@ impl Args {
             },
             reload: CERTIFICATE_RELOAD,
         })
-    }
-
-    /// Threads that serve client connections.
-    pub fn lanes(&self) -> usize {
-        match self.serving_threads {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            given => given,
-        }
     }
 }
 

@@ -24,7 +24,6 @@ use crate::control::{Control, Token};
 use crate::endpoint::stream::Dial;
 use crate::led::Led;
 use crate::limits::{Limits, Pending};
-use crate::listen::lanes::Lanes;
 use crate::listen::sweep::Connections;
 use crate::listen::{Entrance, accept, bind};
 use crate::metrics::Metrics;
@@ -64,8 +63,6 @@ pub struct Shared {
     pub epoch: Instant,
     /// Which EndpointSlices lead here.
     pub led: Led,
-    /// Where connections are served.
-    pub lanes: Lanes,
     /// Room for client connections.
     pub connections: Arc<Semaphore>,
     /// Client connections, for the sweep.
@@ -96,7 +93,6 @@ impl Shared {
             scale,
             dial: Dial::default(),
             publisher: Publisher::default(),
-            lanes: Lanes::default(),
             metrics: Metrics::new(&telemetry),
             trust,
             telemetry,
@@ -175,8 +171,6 @@ pub struct Config {
     pub domains: Domains,
     /// Bounds.
     pub limits: Limits,
-    /// Threads that serve connections, each with a runtime of its own; 0: they are served by the runtime that starts the activator.
-    pub lanes: usize,
     /// The way out.
     pub drain: DrainSettings,
     /// Whose word about a request's origin is taken.
@@ -236,9 +230,7 @@ impl Activator {
         let (admin_listener, admin) = open(config.admin_port, "admin-port")?;
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
         let telemetry = Telemetry::start(config.telemetry)?;
-        let mut shared = Shared::new(config.limits, scale, config.trust, telemetry);
-        shared.lanes = Lanes::start(config.lanes).context("cannot start the threads that serve connections")?;
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared::new(config.limits, scale, config.trust, telemetry));
         let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains, config.drain.in_flight));
         let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
@@ -352,7 +344,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         token: args.control_token_file.clone().map_or(Token::Missing, Token::File),
         domains: Domains::new(&args.cluster_domain, &args.domain),
         limits,
-        lanes: args.lanes(),
         trust: args.observe.trust(),
         telemetry: args.observe.telemetry()?,
         drain: DrainSettings {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::{http1, http2};
 use tokio::task::AbortHandle;
 
-use crate::listen::lanes;
 use crate::proxy::request_body::RequestBody;
 
 /// Idle HTTP/1.1 connections older than this are closed.
@@ -18,9 +17,7 @@ const MAX_IDLE: Duration = Duration::from_secs(30);
 /// A request that must not be sent twice only gets a connection that was used so lately: the pod may be about to close an older one,
 /// and then nobody could tell whether the request was read. Common servers keep connections for 2 s or longer.
 const MAX_IDLE_UNREPLAYABLE: Duration = Duration::from_secs(1);
-/// Parts of a pool; lanes beyond share them.
-const SHARDS: usize = 16;
-/// Idle connections that one lane keeps for one pod.
+/// Idle connections kept for one pod.
 const MAX_IDLE_CONNECTIONS: usize = 256;
 /// For a connection whose last exchange has just ended and whose task has not noticed yet.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -64,16 +61,15 @@ struct Idle {
     since: Instant,
 }
 
-/// Idle HTTP/1.1 connections to one pod: each lane has its own, because a connection lives on the runtime that opened it.
+/// Idle HTTP/1.1 connections to one pod.
 #[derive(Debug, Default)]
 pub struct H1Pool {
-    shards: [Mutex<Vec<Idle>>; SHARDS],
+    idle: Mutex<Vec<Idle>>,
 }
 
 impl H1Pool {
-    /// Those of this thread's lane.
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.shards[lanes::current() % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An idle connection that can take a request now. `replayable`: whether the request may be sent again, should the pod
@@ -125,15 +121,13 @@ impl H1Pool {
 
     /// Closes all.
     pub fn clear(&self) {
-        for shard in &self.shards {
-            let closing = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
-            drop(closing);
-        }
+        let closing = std::mem::take(&mut *self.lock());
+        drop(closing);
     }
 
-    /// How many are kept, over all lanes.
+    /// How many are kept.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.lock().len()
     }
 
     /// Whether none is kept.
@@ -173,30 +167,17 @@ impl Shared {
     }
 }
 
-/// Shared HTTP/2 connections to one pod, each lane its own.
+/// Shared HTTP/2 connections to one pod.
 #[derive(Debug, Default)]
 pub struct H2Pool {
-    shards: [H2Shard; SHARDS],
-}
-
-#[derive(Debug, Default)]
-struct H2Shard {
     connections: Mutex<Vec<Shared>>,
-    opening: tokio::sync::Mutex<()>,
+    /// Held while one is opened, so that a burst opens one rather than one each.
+    pub opening: tokio::sync::Mutex<()>,
 }
 
 impl H2Pool {
-    fn shard(&self) -> &H2Shard {
-        &self.shards[lanes::current() % SHARDS]
-    }
-
     fn lock(&self) -> MutexGuard<'_, Vec<Shared>> {
-        self.shard().connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// To be held while a connection is opened, so that a burst opens one rather than one each.
-    pub async fn opening(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.shard().opening.lock().await
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A share of a connection that has room.
@@ -216,9 +197,7 @@ impl H2Pool {
 
     /// Forgets all; each closes when its last stream has ended.
     pub fn clear(&self) {
-        for shard in &self.shards {
-            let closing = std::mem::take(&mut *shard.connections.lock().unwrap_or_else(PoisonError::into_inner));
-            drop(closing);
-        }
+        let closing = std::mem::take(&mut *self.lock());
+        drop(closing);
     }
 }

@@ -9,12 +9,11 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, Service as _, service_fn};
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioTimer;
 use tokio::sync::Notify;
 use tracing::debug;
 
-use super::batch::Batched;
 use super::client_io::{ClientIo, ClientStream};
 use super::sniff::{gone_idle, sniff};
 use super::stream::{StreamExecutor, StreamWatch};
@@ -256,7 +255,7 @@ pub async fn serve<S: ClientStream>(
     let protocol = protocol.unwrap_or(looks_like);
     let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
     let id = shared.clients.add(state.clone());
-    let io = Batched::new(ClientIo::new(stream, sniffed, state.clone()));
+    let io = ClientIo::new(stream, sniffed, state.clone());
     let (per_request, draining) = (state.clone(), shared.draining.clone());
     let peer = Arc::new(Peer::new(client, &shared.trust));
     let service = service_fn(move |request| {
@@ -275,11 +274,7 @@ pub async fn serve<S: ClientStream>(
         }
     });
     match protocol {
-        Protocol::Http2 => {
-            // hyper moves the future of each stream several times on its way into a task.
-            let service = service_fn(move |request| Box::pin(service.call(request)));
-            drive(h2_builder(&shared).serve_connection(io, service), &state, &shared, true).await;
-        }
+        Protocol::Http2 => drive(h2_builder(&shared).serve_connection(io, service), &state, &shared, true).await,
         Protocol::Http1 => {
             drive(h1_builder(&shared).serve_connection(io, service).with_upgrades(), &state, &shared, false).await;
         }
@@ -325,7 +320,7 @@ trait ServerConnection: Future<Output = hyper::Result<()>> {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<C, S> ServerConnection for http1::UpgradeableConnection<Batched<ClientIo<C>>, S>
+impl<C, S> ServerConnection for http1::UpgradeableConnection<ClientIo<C>, S>
 where
     C: ClientStream,
     S: HttpService<Incoming, ResBody = Body> + 'static,
@@ -336,7 +331,7 @@ where
     }
 }
 
-impl<C, S> ServerConnection for http2::Connection<Batched<ClientIo<C>>, S, StreamExecutor>
+impl<C, S> ServerConnection for http2::Connection<ClientIo<C>, S, StreamExecutor>
 where
     C: ClientStream,
     S: HttpService<Incoming, ResBody = Body> + 'static,

@@ -1,10 +1,8 @@
 //! The listeners: one where the Host header names the Function, and one for each Function's route port, which come and go with the
 //! index. A port that cannot be opened is tried again and never fatal.
 
-pub mod batch;
 pub mod client_io;
 pub mod conn;
-pub mod lanes;
 mod sniff;
 pub mod stream;
 pub mod sweep;
@@ -161,26 +159,10 @@ async fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, entran
     shared.note_accept();
     let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
     let (serving, entrance) = (shared.clone(), entrance.clone());
-    let Some(place) = shared.lanes.place() else {
-        shared.tasks.spawn(async move {
-            enter(serving, stream, peer, entrance).await;
-            drop(permit);
-        });
-        return;
-    };
-    let moved = match stream.into_std() {
-        Ok(stream) => stream,
-        Err(error) => return debug!(%error, "cannot hand a connection to its lane"),
-    };
-    let runtime = place.runtime().clone();
-    let task = async move {
-        match TcpStream::from_std(moved) {
-            Ok(stream) => enter(serving, stream, peer, entrance).await,
-            Err(error) => debug!(%error, "cannot take a connection on its lane"),
-        }
-        drop((permit, place));
-    };
-    shared.tasks.spawn_on(task, &runtime);
+    shared.tasks.spawn(async move {
+        enter(serving, stream, peer, entrance).await;
+        drop(permit);
+    });
 }
 
 async fn enter(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, entrance: Entrance) {

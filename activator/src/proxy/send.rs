@@ -17,7 +17,6 @@ use crate::endpoint::Upstream;
 use crate::endpoint::connect::{ConnectError, connect};
 use crate::endpoint::pool::{H1Connection, H2Lease};
 use crate::limits::Limits;
-use crate::listen::batch::Batched;
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -127,7 +126,7 @@ async fn open_h1(upstream: &Upstream, limits: &Limits) -> Result<H1Connection, C
     let (sender, connection) = http1::Builder::new()
         .max_headers(limits.max_headers.max(100))
         .max_buf_size(limits.max_header_bytes.max(16 * 1024))
-        .handshake(Batched::new(TokioIo::new(stream)))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ConnectError::Pod(std::io::Error::other(error)))?;
     let task = tokio::spawn(async move {
@@ -142,7 +141,7 @@ async fn lease_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, Conne
     if let Some(lease) = upstream.h2.checkout() {
         return Ok(lease);
     }
-    let opening = upstream.h2.opening().await;
+    let opening = upstream.h2.opening.lock().await;
     if let Some(lease) = upstream.h2.checkout() {
         return Ok(lease);
     }
@@ -156,7 +155,7 @@ async fn lease_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, Conne
         .initial_connection_window_size(4 * 1024 * 1024)
         .max_header_list_size(header_list)
         .max_send_buf_size(64 * 1024)
-        .handshake(Batched::new(TokioIo::new(stream)))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ConnectError::Pod(std::io::Error::other(error)))?;
     tokio::spawn(async move {

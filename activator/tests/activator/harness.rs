@@ -156,7 +156,6 @@ impl World {
             token: Token::Fixed(TOKEN.into()),
             domains: Domains::new("cluster.local", "fn.example.com"),
             limits: Limits::default(),
-            lanes: 1,
             drain: DrainSettings::default(),
             trust: Trust::default(),
             telemetry: TelemetryConfig::default(),

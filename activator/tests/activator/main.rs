@@ -13,7 +13,6 @@ mod grpc;
 mod harness;
 mod headers;
 mod http1;
-mod lanes;
 mod leaving;
 mod limits;
 mod pressure;
