@@ -109,7 +109,7 @@ impl Bench {
     /// The pod fails as often as it may, and is ejected, if that is allowed.
     fn fail(&mut self, number: u8) -> bool {
         let slot = self.reserve_at(number);
-        let failures = (0..CONSECUTIVE).map(|_| slot.upstream.note_failure()).last().unwrap();
+        let failures = (1..CONSECUTIVE).fold(slot.upstream.note_failure(), |_, _| slot.upstream.note_failure());
         assert!(failures >= CONSECUTIVE);
         let ejected = self.endpoints.eject(self.now, &slot);
         self.refresh();
