@@ -350,6 +350,8 @@ async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Sh
     let mut polite = leaves_politely && !shared.draining.is_cancelled();
     loop {
         tokio::select! {
+            // What the client has said already is read before it is told to go: it may be a request that has to be answered.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     debug!(%error, "client connection ended");
