@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Sends SIGKILL to every process of a pod's containers, and tells which; they end a moment later ([`has_ended`]). Only on the embedded cluster, whose node this process stands on.
+/// Sends SIGKILL to every process of a pod's containers, and tells which; they end a moment later. Only on the embedded cluster, whose
+/// node this process stands on.
 ///
 /// # Errors
 /// When the pod has no running container, or its process cannot be found or killed.
@@ -28,13 +29,6 @@ pub fn kill_containers(pod: &Pod) -> Result<Vec<i32>> {
         }
     }
     Ok(killed)
-}
-
-/// Whether a process has ended, so that its connections are closed; its parent may not have asked for its status yet.
-pub fn has_ended(process: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // "pid (name) state …": the name may hold anything.
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The node's process ids whose cgroup is the container's. `/proc` is that of the cluster's PID namespace here.

@@ -3,5 +3,4 @@
 
 mod graceful;
 mod kill;
-mod kill_one;
 mod step_to_zero;
