@@ -10,7 +10,7 @@
 //! remove any, except to reach a lowered maximum.
 
 use crate::coverage::Span;
-use crate::demand::{demand, lately};
+use crate::demand::demand;
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::reason::{Bound, Cause, Reason};
@@ -122,7 +122,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         }
     };
 
-    if let Some((recent, why)) = lately(input, &memory) {
+    if let Some((recent, why)) = demand.lately {
         hold(recent.min(input.current), why);
     }
     let seconds = input.policy.stable_seconds();

@@ -25,6 +25,8 @@ pub(crate) struct Demand {
     pub(crate) cause: Option<Cause>,
     /// What the load of the last few seconds alone asks for.
     pub(crate) peak: u32,
+    /// What the panic window asks for: nothing is removed below it.
+    pub(crate) lately: Option<(u32, Cause)>,
 }
 
 impl Demand {
@@ -52,7 +54,8 @@ pub(crate) fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
     let queue = queue(input, memory.service);
     panic(input, memory, burst.max(queue));
 
-    let mut demand = Demand { replicas: 0, cause: None, peak: 0 };
+    let unremoved = lately.map(|average| (burst, Cause::Lately { average, target_milli }));
+    let mut demand = Demand { replicas: 0, cause: None, peak: 0, lately: unremoved };
     if let Some(average) = stable {
         demand.raise(pods(average, target_milli), Some(Cause::Stable { average, target_milli }));
     }
@@ -68,13 +71,6 @@ pub(crate) fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
     let Load { queued, in_flight, .. } = *load;
     demand.raise(queue, Some(Cause::Queue { queued, in_flight, slots: policy.slots() }));
     demand
-}
-
-/// What the panic window asks for: nothing is removed below it.
-pub(crate) fn lately(input: &Input<'_>, memory: &Memory) -> Option<(u32, Cause)> {
-    let average = input.load.panic?.offered(memory.service);
-    let target_milli = input.policy.target_milli();
-    Some((pods(average, target_milli), Cause::Lately { average, target_milli }))
 }
 
 /// Begins, prolongs or ends panic.
