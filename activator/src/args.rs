@@ -22,19 +22,23 @@ pub struct Args {
     /// Address that every port is opened on. `::` takes IPv4 too.
     #[arg(long, env = "PILOTLIGHT_BIND", default_value_t = IpAddr::V6(Ipv6Addr::UNSPECIFIED))]
     pub bind: IpAddr,
-    /// Port where the Host header names the Function.
+    /// Port where the Host header names the Function. All activators must use the same.
     #[arg(long, env = "PILOTLIGHT_HTTP_PORT", default_value_t = 8080)]
     pub http_port: u16,
     /// Port of /livez, /readyz and /metrics.
     #[arg(long, env = "PILOTLIGHT_ADMIN_PORT", default_value_t = 9090)]
     pub admin_port: u16,
-    /// Port of the control protocol, for the operator only.
+    /// Port of the control protocol, for the operator and other activators. All activators must use the same.
     #[arg(long, env = "PILOTLIGHT_CONTROL_PORT", default_value_t = 9091)]
     pub control_port: u16,
     /// File with the token that the operator shows. Without it, every call on the control port is refused, and nothing
     /// is ever scaled down.
     #[arg(long, env = "PILOTLIGHT_CONTROL_TOKEN_FILE")]
     pub control_token_file: Option<PathBuf>,
+    /// Uid of this activator's pod (downward API: metadata.uid). Without it, this activator never counts the requests of a
+    /// Function with a hard concurrency limit, and hands them to others.
+    #[arg(long, env = "PILOTLIGHT_POD_UID")]
+    pub pod_uid: Option<String>,
     /// Domain of external host names, as in `hello.shop.<domain>`. Empty: none.
     #[arg(long, env = "PILOTLIGHT_DOMAIN", default_value = "")]
     pub domain: String,

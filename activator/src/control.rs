@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
@@ -11,9 +12,11 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use pilotlight_crds::control::{DrainRequest, PATH_DRAIN, PATH_RELEASE, PATH_SAMPLES, ReleaseRequest};
+use pilotlight_crds::control::{
+    ClaimLine, ClaimRequest, DrainRequest, PATH_CLAIM, PATH_DRAIN, PATH_RELEASE, PATH_SAMPLES, ReleaseRequest,
+};
 use serde::de::DeserializeOwned;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::function::FunctionCell;
 use crate::index::FunctionKey;
@@ -22,15 +25,18 @@ use crate::registry::Registry;
 use crate::runtime::Shared;
 
 const MAX_BODY: usize = 1024 * 1024;
+/// So that a claimant notices when this activator is gone.
+const CLAIM_LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the token comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Token {
     /// A file, read anew for each call, so that a rotated Secret needs no restart.
     File(PathBuf),
     /// The token itself.
     Fixed(String),
     /// None: every call is refused.
+    #[default]
     Missing,
 }
 
@@ -54,11 +60,21 @@ pub enum ControlError {
     )]
     Unauthorized,
     /// There is no such call.
-    #[error("no such call: GET {PATH_SAMPLES}, POST {PATH_DRAIN}, POST {PATH_RELEASE}")]
+    #[error("no such call: GET {PATH_SAMPLES}, POST {PATH_DRAIN}, POST {PATH_RELEASE}, POST {PATH_CLAIM}")]
     NotFound,
     /// This activator does not know the Function (yet).
     #[error("this activator does not know the Function {0}")]
     UnknownFunction(FunctionKey),
+    /// The claim is of an older epoch than this activator knows.
+    #[error("epoch {claimed} does not name the owner of {function} any more: this activator knows epoch {known}")]
+    Outdated {
+        /// Which Function.
+        function: FunctionKey,
+        /// The claim's epoch.
+        claimed: i64,
+        /// The epoch that is known here.
+        known: i64,
+    },
     /// The body is not what the call takes.
     #[error("the body is not understood: {0}")]
     Body(String),
@@ -71,6 +87,7 @@ impl ControlError {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound | Self::UnknownFunction(_) => StatusCode::NOT_FOUND,
+            Self::Outdated { .. } => StatusCode::CONFLICT,
             Self::Body(_) => StatusCode::BAD_REQUEST,
         }
     }
@@ -109,8 +126,42 @@ async fn answer(control: &Control, request: Request<Incoming>) -> Result<Reply, 
             *reply.status_mut() = StatusCode::NO_CONTENT;
             Ok(reply)
         }
+        (&Method::POST, PATH_CLAIM) => {
+            let request: ClaimRequest = read(request).await?;
+            let cell = find(control, &request.namespace, &request.name)?;
+            claim(cell, &request)
+        }
         _ => Err(ControlError::NotFound),
     }
+}
+
+/// Yields to the claimant, and tells what is still at the pods until nothing is.
+fn claim(cell: Arc<FunctionCell>, request: &ClaimRequest) -> Result<Reply, ControlError> {
+    if !cell.yield_to(request.epoch, &request.owner) {
+        return Err(ControlError::Outdated { function: cell.key.clone(), claimed: request.epoch, known: cell.epoch() });
+    }
+    info!(function = %cell.key.name, namespace = %cell.key.namespace, epoch = request.epoch, owner = %request.owner.pod, "yielded to the owner of a function");
+    let lines = stream::unfold(Some(None::<ClaimLine>), move |told| {
+        let cell = cell.clone();
+        async move {
+            match told? {
+                Some(told) if told.held.is_empty() => return None,
+                Some(told) => cell.held_changed(&told.held, CLAIM_LINE_EVERY).await,
+                None => {}
+            }
+            let line = ClaimLine { held: cell.at_pods() };
+            let mut text = serde_json::to_vec(&line).unwrap_or_default();
+            text.push(b'\n');
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), Some(Some(line))))
+        }
+    });
+    Ok(ndjson(lines))
+}
+
+fn ndjson(frames: impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static) -> Reply {
+    let mut reply = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    reply
 }
 
 fn find(control: &Control, namespace: &str, name: &str) -> Result<Arc<FunctionCell>, ControlError> {
@@ -163,9 +214,7 @@ fn samples(control: &Control) -> Reply {
     let subscription = control.shared.publisher.subscribe(&control.registry, control.shared.epoch);
     let frames =
         lines(subscription).map(|line| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(line.as_bytes()))));
-    let mut reply = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    reply
+    ndjson(frames)
 }
 
 fn lines(subscription: Subscription) -> BoxStream<'static, Arc<str>> {

@@ -106,6 +106,27 @@ pub enum Refusal {
     /// The client's body broke off or stood still.
     #[error("the request's body broke off or stood still for too long")]
     RequestBodyFailed,
+    /// The activator that owns the Function could not be reached, or had not heard from all others.
+    #[error(
+        "the activator that counts this Function's requests (status.route.owner) could not be reached, or not hear what the others have at the pods, for {seconds} s; try again, and if it lasts see whether the operator runs and the activators reach each other on their control port"
+    )]
+    NoOwner {
+        /// How long.
+        seconds: u64,
+    },
+    /// The activator that owns the Function changed while the request was on its way.
+    #[error(
+        "the activator that counts this Function's requests changed while the request was on its way; no pod got it, so it can be sent again"
+    )]
+    OwnerChanged,
+    /// For another activator: this one is not the one that the request was relayed to.
+    #[error("another activator relayed this request to an address that has changed hands; nothing was done")]
+    NotTheOwner,
+    /// The owner closed the connection before it answered.
+    #[error(
+        "the activator that counts this Function's requests ended before it answered; the request may have been acted on, so it was not sent again"
+    )]
+    OwnerClosedConnection,
     /// The activator lacks sockets.
     #[error("this activator has no free socket for another connection; try again")]
     NoSocket,
@@ -171,6 +192,10 @@ impl Refusal {
             Self::PodClosedConnection => Row::new("PodClosedConnection", Http::BAD_GATEWAY, Unavailable, None),
             Self::InvalidResponse => Row::new("InvalidResponse", Http::BAD_GATEWAY, Internal, None),
             Self::RequestBodyFailed => Row::new("RequestBodyFailed", Http::BAD_REQUEST, Internal, None),
+            Self::NoOwner { .. } => Row::new("NoOwner", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+            Self::OwnerChanged => Row::new("OwnerChanged", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
+            Self::NotTheOwner => Row::new("NotTheOwner", Http::MISDIRECTED_REQUEST, Unavailable, None),
+            Self::OwnerClosedConnection => Row::new("OwnerClosedConnection", Http::BAD_GATEWAY, Unavailable, None),
             Self::NoSocket => Row::new("NoSocket", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
         }
     }

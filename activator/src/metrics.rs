@@ -68,6 +68,7 @@ pub struct Metrics {
     cold_starts: Family<FunctionLabels, Counter>,
     wakes: Family<FunctionLabels, Counter>,
     active: Family<FunctionLabels, Gauge>,
+    relayed: Family<FunctionLabels, Counter>,
     in_flight: Family<FunctionLabels, Gauge>,
     queued: Family<FunctionLabels, Gauge>,
     connections: Gauge,
@@ -112,6 +113,7 @@ impl Metrics {
             cold_starts: Family::default(),
             wakes: Family::default(),
             active: Family::default(),
+            relayed: Family::default(),
             in_flight: Family::default(),
             queued: Family::default(),
             connections: Gauge::default(),
@@ -153,6 +155,11 @@ impl Metrics {
             "http_server_active_requests",
             "Requests that are at pods or wait for one",
             metrics.active.clone(),
+        );
+        registry.register(
+            "relayed_requests",
+            "Requests handed to the activator that owns the Function, which counts them",
+            metrics.relayed.clone(),
         );
         registry.register("in_flight_requests", "Requests at pods", metrics.in_flight.clone());
         registry.register("queued_requests", "Requests that wait for a pod", metrics.queued.clone());
@@ -201,6 +208,7 @@ impl Metrics {
             cold_start: PHASES.map(|phase| self.cold_start.get_or_create_owned(&phase_labels(key, phase))),
             wakes: self.wakes.get_or_create_owned(&labels(key)),
             balance: self.balance.function(key),
+            relayed: self.relayed.get_or_create_owned(&labels(key)),
         }
     }
 
@@ -223,6 +231,7 @@ impl Metrics {
             family.remove(&labels(key));
         }
         self.active.remove(&labels(key));
+        self.relayed.remove(&labels(key));
         self.in_flight.remove(&labels(key));
         self.queued.remove(&labels(key));
         for reason in function.reasons() {
@@ -294,6 +303,7 @@ pub struct FunctionMetrics {
     pub wakes: Counter,
     /// Retries and ejections.
     pub balance: FunctionBalance,
+    relayed: Counter,
 }
 
 impl FunctionMetrics {
@@ -307,6 +317,11 @@ impl FunctionMetrics {
         let class = class_of(status);
         let create = || self.duration.get_or_create_owned(&class_labels(&self.key, CLASSES[class]));
         self.durations[class].get_or_init(create).observe(took);
+    }
+
+    /// The owner answered, and counts it.
+    pub fn relayed(&self) {
+        self.relayed.inc();
     }
 
     /// The activator answered itself.

@@ -31,6 +31,7 @@ use crate::proxy::Target;
 use crate::proxy::forwarded::Trust;
 use crate::publish::Publisher;
 use crate::registry::Registry;
+use crate::relay::line::Peers;
 use crate::route::Domains;
 use crate::scale::{KubeScale, ScalePort};
 use crate::shutdown::{DrainSettings, drain};
@@ -47,6 +48,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What waits in all queues.
     pub pending: Pending,
+    /// What activators need to know of each other.
+    pub peers: Peers,
     /// `/scale`.
     pub scale: Arc<dyn ScalePort>,
     /// How pods are reached.
@@ -90,6 +93,7 @@ impl Shared {
             led: Led::default(),
             limits,
             pending: Pending::default(),
+            peers: Peers::default(),
             scale,
             dial: Dial::default(),
             publisher: Publisher::default(),
@@ -167,6 +171,8 @@ pub struct Config {
     pub control_port: u16,
     /// Who may use it.
     pub token: Token,
+    /// Uid of this activator's pod, by which the operator names it the owner of Functions.
+    pub pod_uid: Option<String>,
     /// Host names.
     pub domains: Domains,
     /// Bounds.
@@ -229,8 +235,11 @@ impl Activator {
         let (http_listener, http) = open(config.http_port, "http-port")?;
         let (admin_listener, admin) = open(config.admin_port, "admin-port")?;
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
+        let peers = Peers::new(config.pod_uid, http.port(), control_address.port(), &config.token);
         let telemetry = Telemetry::start(config.telemetry)?;
-        let shared = Arc::new(Shared::new(config.limits, scale, config.trust, telemetry));
+        let mut shared = Shared::new(config.limits, scale, config.trust, telemetry);
+        shared.peers = peers;
+        let shared = Arc::new(shared);
         let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains, config.drain.in_flight));
         let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
@@ -342,6 +351,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         admin_port: args.admin_port,
         control_port: args.control_port,
         token: args.control_token_file.clone().map_or(Token::Missing, Token::File),
+        pod_uid: args.pod_uid.clone().filter(|uid| !uid.is_empty()),
         domains: Domains::new(&args.cluster_domain, &args.domain),
         limits,
         trust: args.observe.trust(),

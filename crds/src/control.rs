@@ -1,7 +1,11 @@
-//! Messages of the control protocol between the operator's leader and each activator. ARCHITECTURE.md, "Control protocol",
-//! has their order and what each promises.
+//! Messages of the control protocol: between the operator's leader and each activator, and between activators. ARCHITECTURE.md,
+//! "Control protocol" and "Hard concurrency limits", has their order and what each promises.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::status::ActivatorRef;
 
 /// Port that an activator serves the control protocol on.
 pub const CONTROL_PORT: u16 = 9091;
@@ -11,6 +15,8 @@ pub const PATH_SAMPLES: &str = "/v1/samples";
 pub const PATH_DRAIN: &str = "/v1/drain";
 /// Path of [`ReleaseRequest`] → 204.
 pub const PATH_RELEASE: &str = "/v1/release";
+/// Path of [`ClaimRequest`] → a stream of [`ClaimLine`], one JSON document a line.
+pub const PATH_CLAIM: &str = "/v1/claim";
 
 /// What one activator saw in one second. A Function left out had no traffic in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,4 +151,29 @@ pub enum DrainOutcome {
     Committed,
     /// They stay.
     Aborted,
+}
+
+/// The new owner of a Function with a hard concurrency limit asks another activator to stop sending to its pods, for good under
+/// any older epoch, and to tell what it still has there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRequest {
+    /// Namespace of the Function.
+    pub namespace: String,
+    /// Name of the Function.
+    pub name: String,
+    /// The epoch that names the new owner.
+    pub epoch: i64,
+    /// The new owner.
+    pub owner: ActivatorRef,
+}
+
+/// What an activator still has at a Function's pods after a claim. Sent at once, at each change, and once a second. It only ever
+/// shrinks; after the line that is empty the stream ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimLine {
+    /// Requests at each pod, by its uid.
+    #[serde(default)]
+    pub held: BTreeMap<String, u32>,
 }

@@ -53,6 +53,39 @@ pub struct RouteStatus {
     /// The revision that gets the traffic. Its Deployment has the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Who may send requests to the pods. Absent while the Function never had a hard concurrency limit: every activator may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<RouteOwner>,
+}
+
+/// Who may send requests to the pods of a Function with a hard concurrency limit (`spec.concurrency.limit`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteOwner {
+    /// Grows with every change of who may send, and never goes back.
+    pub epoch: i64,
+    /// The one activator that may send; the others hand their requests to it. Absent: see `everyone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activator: Option<ActivatorRef>,
+    /// Without `activator`: whether every activator may send (the limit was taken away), or none yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub everyone: bool,
+    /// The other activators that ran when the epoch began and still run. Before it sends, the owner asks each of them what it
+    /// still has at the pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<ActivatorRef>,
+}
+
+/// An activator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivatorRef {
+    /// Name of its pod.
+    pub pod: String,
+    /// Uid of its pod.
+    pub uid: String,
+    /// IP address of its pod.
+    pub address: String,
 }
 
 /// One revision.

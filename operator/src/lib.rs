@@ -15,6 +15,7 @@ pub mod http;
 pub mod leader;
 pub mod metrics;
 pub mod observe;
+pub mod owner;
 pub mod ports;
 pub mod reconcile;
 pub mod release;

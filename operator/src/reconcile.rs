@@ -4,14 +4,12 @@
 //! reconcile that is repeated changes nothing.
 
 use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
-use pilotlight_crds::status::RevisionState;
+use pilotlight_crds::status::{RevisionState, RouteOwner};
 use pilotlight_crds::workload::Protocol;
 use pilotlight_crds::{Function, names};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,17 +20,20 @@ use crate::build::pod::{port_name, template};
 use crate::build::slice::Address;
 use crate::context::{Context, lock};
 use crate::observe::{Observed, is_ready, observe};
+use crate::owner::{self, OwnerInput};
 use crate::ports::{Claimant, PortsExhausted};
 use crate::revisions::{RevisionInput, RevisionPlan, plan};
-use crate::route::{self, Only, Route, RouteInput};
+use crate::route::{self, Route, RouteInput};
 use crate::status::{self, StatusInput, Traffic, Verdict};
 use crate::validate::{Problem, validate};
-use crate::write::{WriteError, write};
+use crate::write::{WriteError, Written, write};
 
 /// A look at everything, in case a change went unnoticed.
 const RESYNC: Duration = Duration::from_secs(600);
 /// The next look while pods start, a route is awaited, or a refusal may be over.
 const WATCHFUL: Duration = Duration::from_secs(2);
+/// The next look after the cache turned out to be behind the API server; its news comes first as a rule.
+const OUTDATED: Duration = Duration::from_millis(200);
 /// How long a revision that failed keeps its pods, for Kubernetes to try again, before it costs nothing any more.
 const FAILED_HOLD: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
@@ -82,6 +83,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     let verdicts = status::judge(&function.name_any(), &plan.wanted, &observed, now);
     let traffic = decide_traffic(context, function, &observed, &verdicts);
     let route = decide_route(context, function, &observed, &plan, &traffic, port.as_ref().ok());
+    let owner = decide_owner(context, function, port.as_ref().ok(), now);
     let desired = apply::Desired { plan: &plan, protocol: protocol(function, &plan, &traffic), port, route };
     let led = observed.leads_to(desired.port.as_ref().ok().copied());
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), led);
@@ -99,11 +101,14 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         applied: &applied,
         verdicts: &verdicts,
         traffic: &traffic,
+        owner: owner.as_ref(),
         domain: context.domain.as_deref(),
         now,
     };
     let status = status::build(&input);
-    write(context, function, &observed.status, &status).await?;
+    if write(context, function, &observed.status, &status).await? == Written::Outdated {
+        return Ok(Action::requeue(OUTDATED));
+    }
     hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
     Ok(next_look(function, &verdicts, &traffic, &applied, context))
 }
@@ -191,20 +196,29 @@ fn decide_route(
     });
     let revision = traffic.revision.as_deref().unwrap_or_default();
     let pods: Vec<Address> = observed.pods_of(revision).filter_map(address).collect();
-    let current: Vec<IpAddr> = observed.slice.iter().flat_map(|slice| addresses(slice)).collect();
-    let only = Only { namespace: &namespace, name: &function.name_any(), current: &current };
     route::decide(&RouteInput {
         port,
         pod_port: pod_port(function, plan, revision),
         acknowledged: &acknowledged,
         unready_for,
         pods: &pods,
-        only: (function.spec.concurrency.limit > 0).then_some(only),
     })
 }
 
-fn addresses(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
-    slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok())
+/// Who may send to the pods. Decided on the Function as the cache shows it, because the write names that version.
+fn decide_owner(context: &Context, function: &Function, port: Option<&u16>, now: Timestamp) -> Option<RouteOwner> {
+    let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
+    let route = function.status.as_ref().and_then(|status| status.route.as_ref());
+    let running = context.activators.runners(&namespace, &name, port.copied().unwrap_or_default());
+    owner::decide(&OwnerInput {
+        namespace: &namespace,
+        name: &name,
+        limit: function.spec.concurrency.limit,
+        new: route.is_none(),
+        current: route.and_then(|route| route.owner.as_ref()),
+        running: running.as_deref(),
+        now: now.as_second(),
+    })
 }
 
 fn address(pod: &k8s_openapi::api::core::v1::Pod) -> Option<Address> {

@@ -1,11 +1,8 @@
 //! Where a Function's Service leads: to activators, or to its own pods when no activator takes requests.
 //!
 //! Pure. What always holds: an activator enters the slice only after it acknowledged the route (make before break); a slice
-//! that leads somewhere is not emptied before [`FAIL_OPEN_AFTER`] is over; a Function with a hard concurrency limit has one
-//! activator at a time, because each activator counts for itself.
+//! that leads somewhere is not emptied before [`FAIL_OPEN_AFTER`] is over.
 
-use sha2::{Digest, Sha256};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::autoscaler::ActivatorAddress;
@@ -26,33 +23,6 @@ pub struct RouteInput<'a> {
     pub unready_for: Duration,
     /// The ready pods of the revision with traffic.
     pub pods: &'a [Address],
-    /// For a Function with a hard concurrency limit: how to choose its one activator.
-    pub only: Option<Only<'a>>,
-}
-
-/// How the one activator of a Function is chosen: the one it has, while that is ready; else by a hash, so that Functions spread.
-pub struct Only<'a> {
-    /// Namespace of the Function.
-    pub namespace: &'a str,
-    /// Name of the Function.
-    pub name: &'a str,
-    /// Where its slice leads now.
-    pub current: &'a [IpAddr],
-}
-
-impl Only<'_> {
-    fn choose(&self, ready: &[Address]) -> Option<Address> {
-        let current = match self.current {
-            [current] => ready.iter().find(|activator| activator.ip == *current),
-            _ => None,
-        };
-        current.or_else(|| ready.iter().max_by_key(|activator| self.weight(activator))).cloned()
-    }
-
-    /// Rendezvous hashing: an activator that comes or goes moves no Function between the others.
-    fn weight(&self, activator: &Address) -> [u8; 32] {
-        Sha256::digest(format!("{}@{}/{}", activator.ip, self.namespace, self.name)).into()
-    }
 }
 
 /// Where the Service leads.
@@ -84,10 +54,6 @@ pub fn decide(input: &RouteInput<'_>) -> Route {
         .filter(|activator| activator.ready)
         .map(|activator| Address { ip: activator.ip, node: activator.node.clone(), pod: None })
         .collect();
-    let ready: Vec<Address> = match &input.only {
-        Some(only) => only.choose(&ready).into_iter().collect(),
-        None => ready,
-    };
     if !ready.is_empty() {
         Route::Activators(Target { port: input.port, addresses: ready })
     } else if input.unready_for < FAIL_OPEN_AFTER {
@@ -113,44 +79,7 @@ mod tests {
             acknowledged,
             unready_for: Duration::from_secs(unready_secs),
             pods: &pods,
-            only: None,
         })
-    }
-
-    /// The one activator of `name` among those that end in `ready`, if it has had the one that ends in `current`.
-    fn only(name: &str, ready: &[u8], current: Option<u8>) -> IpAddr {
-        let ip = |end: u8| IpAddr::from([10, 0, 0, end]);
-        let acknowledged: Vec<_> = ready.iter().map(|end| activator(&ip(*end).to_string(), true)).collect();
-        let current: Vec<_> = current.into_iter().map(ip).collect();
-        let route = decide(&RouteInput {
-            port: 12_000,
-            pod_port: 8080,
-            acknowledged: &acknowledged,
-            unready_for: Duration::ZERO,
-            pods: &[],
-            only: Some(Only { namespace: "shop", name, current: &current }),
-        });
-        let addresses = &route.target().unwrap().addresses;
-        assert_eq!(addresses.len(), 1);
-        addresses[0].ip
-    }
-
-    #[test]
-    fn a_function_with_a_hard_limit_has_one_activator_and_keeps_it() {
-        for current in [1, 2, 3] {
-            assert_eq!(only("hello", &[1, 2, 3], Some(current)), IpAddr::from([10, 0, 0, current]));
-        }
-        assert_ne!(only("hello", &[1, 2], Some(3)), IpAddr::from([10, 0, 0, 3]));
-    }
-
-    #[test]
-    fn functions_with_a_hard_limit_spread_over_activators() {
-        let mut counts = std::collections::BTreeMap::new();
-        for n in 0..300 {
-            *counts.entry(only(&format!("hello-{n}"), &[1, 2, 3], None)).or_insert(0) += 1;
-        }
-        assert_eq!(counts.len(), 3);
-        assert!(counts.values().all(|count| *count > 50), "{counts:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
+use pilotlight_crds::status::RouteOwner;
 use pilotlight_crds::{Function, FunctionStatus, names};
 use serde_json::json;
 
@@ -29,28 +30,43 @@ impl WriteError {
     }
 }
 
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The API server has the status, or the Function is gone.
+    Done,
+    /// The Function had changed since it was read, where that matters: nothing was written.
+    Outdated,
+}
+
 /// Writes `status` if it is not what the API server has, and tells how it differs from `before`.
 pub async fn write(
     context: &Context,
     function: &Function,
     before: &FunctionStatus,
     status: &FunctionStatus,
-) -> Result<(), WriteError> {
+) -> Result<Written, WriteError> {
     let uid = function.uid().unwrap_or_default();
     if function.status.as_ref() != Some(status) {
         let api: Api<Function> = Api::namespaced(context.client.clone(), &function.namespace().unwrap_or_default());
         // The uid keeps a Function that was deleted and made again from getting its predecessor's status.
+        let mut metadata = json!({"name": function.name_any(), "uid": uid});
+        // Two writers must never give one epoch two owners, nor bring an old one back.
+        if owner(status).is_some() || owner(before).is_some() {
+            metadata["resourceVersion"] = json!(function.resource_version());
+        }
         let patch = Patch::Apply(json!({
             "apiVersion": Function::api_version(&()),
             "kind": Function::kind(&()),
-            "metadata": {"name": function.name_any(), "uid": uid},
+            "metadata": metadata,
             "status": status,
         }));
         let force = PatchParams::apply(names::MANAGER_OPERATOR).force();
         match api.patch_status(&function.name_any(), &force, &patch).await {
             Ok(_) => context.metrics.wrote("Function", "status"),
             // It was deleted meanwhile.
-            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(()),
+            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(Written::Done),
+            Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Ok(Written::Outdated),
             Err(error) => return Err(WriteError(Box::new(error))),
         }
     }
@@ -59,7 +75,11 @@ pub async fn write(
         log(function, &transition);
         publish(&context.recorder, function, &transition).await;
     }
-    Ok(())
+    Ok(Written::Done)
+}
+
+fn owner(status: &FunctionStatus) -> Option<&RouteOwner> {
+    status.route.as_ref().and_then(|route| route.owner.as_ref())
 }
 
 fn log(function: &Function, transition: &Transition) {

@@ -48,15 +48,22 @@ impl Upstream {
     /// A pod's address, without connections. The pod must have one ([`PodView::address`]).
     pub fn new(pod: &PodView, limits: &Limits) -> Self {
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        let upstream = Self::at(pod.address.unwrap_or(unspecified), pod.protocol, pod.name.clone(), limits);
+        upstream.kubernetes_ready.store(pod.ready, Ordering::Relaxed);
+        upstream
+    }
+
+    /// Any address, without connections. `pod`: whose it is, for logs.
+    pub fn at(address: SocketAddr, protocol: Protocol, pod: Arc<str>, limits: &Limits) -> Self {
         Self {
-            address: pod.address.unwrap_or(unspecified),
-            protocol: pod.protocol,
-            pod: pod.name.clone(),
+            address,
+            protocol,
+            pod,
             dial: Dial::default(),
             connecting: Semaphore::new(limits.max_connecting),
             h1: H1Pool::default(),
             h2: H2Pool::default(),
-            kubernetes_ready: AtomicBool::new(pod.ready),
+            kubernetes_ready: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             nudge: Notify::new(),
         }

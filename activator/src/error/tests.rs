@@ -28,6 +28,10 @@ fn every_kind() -> Vec<Refusal> {
         Refusal::FairShareTaken { waiting: 1 },
         Refusal::DeadlineExceeded,
         Refusal::StreamIdle { seconds: 1 },
+        Refusal::NoOwner { seconds: 1 },
+        Refusal::OwnerChanged,
+        Refusal::NotTheOwner,
+        Refusal::OwnerClosedConnection,
     ];
     for (at, refusal) in all.iter().enumerate() {
         assert_eq!(number(refusal), at, "{refusal:?}");
@@ -56,6 +60,10 @@ fn number(refusal: &Refusal) -> usize {
         Refusal::FairShareTaken { .. } => 16,
         Refusal::DeadlineExceeded => 17,
         Refusal::StreamIdle { .. } => 18,
+        Refusal::NoOwner { .. } => 19,
+        Refusal::OwnerChanged => 20,
+        Refusal::NotTheOwner => 21,
+        Refusal::OwnerClosedConnection => 22,
     }
 }
 

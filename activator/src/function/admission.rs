@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Version;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::info;
@@ -18,6 +19,8 @@ use crate::endpoint::Upstream;
 use crate::error::Refusal;
 use crate::index::FunctionConfig;
 use crate::limits::NoRoom;
+use crate::ownership::Role;
+use crate::relay::line::Line;
 use crate::runtime::Shared;
 
 /// Requests that get or lose their place at once; then other tasks have a turn.
@@ -68,54 +71,83 @@ impl Drop for Room {
     }
 }
 
-/// The in-flight guard: a reserved place at an endpoint, given back when dropped.
+/// The in-flight guard: a reserved place at an endpoint, given back when dropped; or the way to the activator that owns the
+/// Function, where nothing is counted.
 pub struct Slot {
     cell: Arc<FunctionCell>,
-    slot: SlotRef,
+    place: Place,
     armed: bool,
+}
+
+enum Place {
+    Pod(SlotRef),
+    Owner { line: Arc<Line>, client: Version },
 }
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Slot({:?} at {})", self.cell.key, self.slot.upstream.address)
+        write!(f, "Slot({:?} at {})", self.cell.key, self.upstream().address)
     }
 }
 
 impl Slot {
-    /// The endpoint's connections.
+    /// The connections of the endpoint, or of the owner.
     pub fn upstream(&self) -> &Arc<Upstream> {
-        &self.slot.upstream
+        match &self.place {
+            Place::Pod(slot) => &slot.upstream,
+            Place::Owner { line, client } => line.upstream(*client),
+        }
+    }
+
+    /// The way to the owner, where it is one.
+    pub fn line(&self) -> Option<&Arc<Line>> {
+        match &self.place {
+            Place::Pod(_) => None,
+            Place::Owner { line, .. } => Some(line),
+        }
+    }
+
+    /// The version of HTTP that the client speaks, which is spoken to the owner, too.
+    pub fn speak(&mut self, version: Version) {
+        if let Place::Owner { client, .. } = &mut self.place {
+            *client = version;
+        }
     }
 
     /// The pod began to answer.
     pub fn answered(&mut self) {
-        if self.slot.unanswered {
-            self.cell.lock().answered(&mut self.slot);
+        if let Place::Pod(slot) = &mut self.place
+            && slot.unanswered
+        {
+            self.cell.lock().answered(slot);
             self.cell.hand_out(Instant::now());
         }
     }
 
     /// The pod did what it should.
     pub fn succeeded(&self) {
-        self.slot.upstream.note_success();
+        self.upstream().note_success();
     }
 
     /// The pod failed, in one of the ways that speak against it ([`outlier`]).
     pub fn failed(&self) {
-        let failures = self.slot.upstream.note_failure();
-        if failures < outlier::CONSECUTIVE || !self.cell.lock().eject(Instant::now(), &self.slot) {
+        let Place::Pod(slot) = &self.place else { return };
+        let failures = slot.upstream.note_failure();
+        if failures < outlier::CONSECUTIVE || !self.cell.lock().eject(Instant::now(), slot) {
             return;
         }
         self.cell.metrics.balance.ejections.inc();
         let key = &self.cell.key;
-        info!(function = %key.name, namespace = %key.namespace, pod = %self.slot.upstream.pod, failures, "ejected a pod that keeps failing");
+        info!(function = %key.name, namespace = %key.namespace, pod = %slot.upstream.pod, failures, "ejected a pod that keeps failing");
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.armed {
-            self.cell.end(&self.slot);
+        if self.armed
+            && let Place::Pod(slot) = &self.place
+        {
+            self.cell.end(slot);
         }
     }
 }
@@ -153,6 +185,7 @@ impl Drop for Ticket<'_> {
 
 enum Entry {
     Slot(SlotRef, Arc<FunctionConfig>),
+    Relay(Arc<Line>, Arc<FunctionConfig>),
     Wait(oneshot::Receiver<Result<Granted, Refusal>>),
 }
 
@@ -164,13 +197,14 @@ impl FunctionCell {
     pub async fn admit(self: &Arc<Self>, bytes: u64, arrived: Instant) -> Result<Admitted, Refusal> {
         let (seq, entry) = {
             let mut state = self.lock();
-            let seq = state.arrive(arrived);
+            // What is relayed is counted by the owner.
+            let seq = if state.ownership().role() == Role::Relay { state.number() } else { state.arrive(arrived) };
             (seq, self.enter(&mut state, arrived, seq, bytes)?)
         };
         self.settle(seq, entry, arrived).await
     }
 
-    /// Gives a slot back whose pod refused the connection, and admits the request again, in its old place.
+    /// Gives a slot back whose pod, or owner, refused the connection, and admits the request again, in its old place.
     ///
     /// # Errors
     /// As [`FunctionCell::admit`].
@@ -183,9 +217,15 @@ impl FunctionCell {
     ) -> Result<Admitted, Refusal> {
         let now = Instant::now();
         slot.armed = false;
+        if let Place::Owner { line, .. } = &slot.place {
+            self.lost_owner(line);
+        }
         let (targets, entry) = {
             let mut state = self.lock();
-            let targets = state.give_up(now, &slot.slot);
+            let targets = match &slot.place {
+                Place::Pod(slot) => state.give_up(now, slot),
+                Place::Owner { .. } => Vec::new(),
+            };
             (targets, self.enter(&mut state, now, seq, bytes))
         };
         self.slot_freed.notify_waiters();
@@ -195,6 +235,9 @@ impl FunctionCell {
     }
 
     fn enter(&self, state: &mut State<Waiter>, now: Instant, seq: Seq, bytes: u64) -> Result<Entry, Refusal> {
+        if let Some(line) = self.line(state) {
+            return Ok(Entry::Relay(line, state.config().clone()));
+        }
         if let Some(slot) = state.take_slot(now, seq) {
             return Ok(Entry::Slot(slot, state.config().clone()));
         }
@@ -225,6 +268,9 @@ impl FunctionCell {
                 let slot = self.guard(slot);
                 return Ok(Admitted { slot, seq, waited: false, cold: None, config });
             }
+            Entry::Relay(line, config) => {
+                return Ok(Admitted { slot: self.relay(line), seq, waited: false, cold: None, config });
+            }
             Entry::Wait(receiver) => receiver,
         };
         let mut ticket = Ticket { cell: self, seq, waits: true };
@@ -247,14 +293,29 @@ impl FunctionCell {
         let state = self.lock();
         let seconds = allowed.as_secs();
         if state.usable() > 0 {
-            return Refusal::NoFreeSlot { seconds };
+            let may_send = state.ownership().may_send(state.config().limit);
+            return if may_send { Refusal::NoFreeSlot { seconds } } else { Refusal::NoOwner { seconds } };
         }
         let (reason, message) = state.best_cause();
         Refusal::ColdStartTimeout { reason, message, seconds }
     }
 
     fn guard(self: &Arc<Self>, slot: SlotRef) -> Slot {
-        Slot { cell: self.clone(), slot, armed: true }
+        Slot { cell: self.clone(), place: Place::Pod(slot), armed: true }
+    }
+
+    fn relay(self: &Arc<Self>, line: Arc<Line>) -> Slot {
+        Slot { cell: self.clone(), place: Place::Owner { line, client: Version::HTTP_11 }, armed: false }
+    }
+
+    /// Hands one that waits to the owner, where that is another activator. `false` where there is nothing to hand.
+    fn divert(self: &Arc<Self>, now: Instant) -> bool {
+        let mut state = self.lock();
+        let Some(line) = self.line(&state) else { return false };
+        let Some(waiter) = state.divert(now) else { return false };
+        drop(state);
+        let _ = waiter.answer.send(Ok(Granted { slot: self.relay(line), trace: None }));
+        true
     }
 
     /// Gives a slot back, and to the next one that waits.
@@ -294,6 +355,9 @@ impl FunctionCell {
     /// `true` where nobody is left who could get a slot. A client that went away in this very moment passes its slot on.
     fn hand_out_batch(self: &Arc<Self>, now: Instant, rest: bool) -> bool {
         for _ in 0..BATCH {
+            if self.divert(now) {
+                continue;
+            }
             let (waiter, slot, trace) = {
                 let mut state = self.lock();
                 let Some((waiter, slot)) = state.grant(now) else {
@@ -313,7 +377,9 @@ impl FunctionCell {
 
     fn take_back(&self, mut slot: Slot, now: Instant) {
         slot.armed = false;
-        self.lock().release(now, &slot.slot);
-        self.slot_freed.notify_waiters();
+        if let Place::Pod(slot) = &slot.place {
+            self.lock().release(now, slot);
+            self.slot_freed.notify_waiters();
+        }
     }
 }

@@ -56,8 +56,8 @@ pub struct Endpoint {
     pub phase: Phase,
     /// Requests at it, reserved slots included.
     pub in_flight: u32,
-    /// Slots that this activator may use, where the Function's limit is divided among several; otherwise the limit itself.
-    pub lease: Option<u32>,
+    /// Requests that other activators still have at it.
+    pub occupied: u32,
     blocked: bool,
     probing: bool,
     refused: bool,
@@ -81,7 +81,7 @@ impl Endpoint {
             upstream,
             phase: Phase::Starting,
             in_flight: 0,
-            lease: None,
+            occupied: 0,
             blocked: false,
             probing: false,
             refused: false,
@@ -201,6 +201,13 @@ impl Endpoints {
             if matches!(endpoint.phase, Phase::Ejected(_)) && !ready.contains(&endpoint.revision) {
                 endpoint.begin(now, target);
             }
+        }
+    }
+
+    /// Notes what other activators still have at each pod, by uid.
+    pub fn occupy(&mut self, occupied: impl Fn(&str) -> u32) {
+        for endpoint in self.entries.iter_mut().flatten() {
+            endpoint.occupied = occupied(&endpoint.uid);
         }
     }
 

@@ -5,6 +5,7 @@ pub mod balance;
 pub mod endpoints;
 pub mod handshake;
 pub mod outlier;
+pub mod owning;
 pub mod queue;
 pub mod ramp;
 pub mod retry;
@@ -25,6 +26,7 @@ use crate::endpoint::{ProbeTarget, Upstream, probing};
 use crate::error::Refusal;
 use crate::index::{Cause, FunctionConfig, FunctionKey, PodView};
 use crate::metrics::FunctionMetrics;
+use crate::relay::line::Line;
 use crate::runtime::Shared;
 use crate::scale::{ScaleError, ScalePort};
 use crate::wake::{self, Need};
@@ -43,6 +45,8 @@ pub struct FunctionCell {
     pub metrics: FunctionMetrics,
     shared: Arc<Shared>,
     state: Mutex<State<Waiter>>,
+    /// The way to the owner.
+    line: Mutex<Option<Arc<Line>>>,
     wake_changed: Notify,
     /// A slot was given back.
     slot_freed: Notify,
@@ -54,7 +58,8 @@ impl FunctionCell {
         Self {
             key: config.key.clone(),
             metrics: shared.metrics.function(&config.key),
-            state: Mutex::new(State::new(config, shared.epoch)),
+            state: Mutex::new(State::new(config, shared.epoch, shared.peers.uid.clone())),
+            line: Mutex::default(),
             shared,
             wake_changed: Notify::new(),
             slot_freed: Notify::new(),
@@ -82,6 +87,7 @@ impl FunctionCell {
         let connect = |pod: &PodView| Arc::new(Upstream::new(pod, limits).through(self.shared.dial.clone()));
         let targets = self.lock().update(now, config, pods, cause, connect);
         self.probe(targets);
+        self.claim();
         self.hand_out(now);
         self.wake_changed.notify_one();
     }

@@ -8,6 +8,7 @@ use crate::endpoint::{ProbeTarget, Upstream};
 use crate::index::function::Certainty;
 use crate::index::{Cause, FunctionConfig, PodView};
 use crate::limits::Share;
+use crate::ownership::Ownership;
 use crate::wake::Need;
 
 use super::balance::Spread;
@@ -34,6 +35,7 @@ pub struct State<W> {
     endpoints: Endpoints,
     queue: Queue<W>,
     handshakes: Handshakes,
+    ownership: Ownership,
     sampler: Sampler,
     retries: RetryBudget,
     trace: Option<WakeTrace>,
@@ -53,8 +55,9 @@ pub struct State<W> {
 }
 
 impl<W> State<W> {
-    /// A Function without pods. `epoch` is when the activator started: seconds of samples are counted from it.
-    pub fn new(config: Arc<FunctionConfig>, epoch: Instant) -> Self {
+    /// A Function without pods. `epoch` is when the activator started: seconds of samples are counted from it. `me`: uid of this
+    /// activator's pod.
+    pub fn new(config: Arc<FunctionConfig>, epoch: Instant, me: Option<Arc<str>>) -> Self {
         Self {
             config,
             pods: Vec::new(),
@@ -62,6 +65,7 @@ impl<W> State<W> {
             endpoints: Endpoints::default(),
             queue: Queue::default(),
             handshakes: Handshakes::default(),
+            ownership: Ownership::new(me),
             sampler: Sampler::default(),
             retries: RetryBudget::default(),
             trace: None,
@@ -91,6 +95,7 @@ impl<W> State<W> {
         cause: Option<Cause>,
         connect: impl Fn(&PodView) -> Arc<Upstream>,
     ) -> Vec<ProbeTarget> {
+        self.ownership.watch(now, config.owner.as_ref());
         self.config = config;
         self.endpoints.set_pods(&pods, connect);
         self.pods = pods;
@@ -101,6 +106,7 @@ impl<W> State<W> {
     }
 
     fn refresh(&mut self, now: Instant) {
+        self.endpoints.occupy(|pod| self.ownership.occupied(pod));
         self.endpoints.refresh(now, &self.handshakes, &self.config);
     }
 
@@ -121,6 +127,11 @@ impl<W> State<W> {
         let micros = self.micros(now);
         self.sampler.arrived(micros);
         self.retries.deposit(micros / 1_000_000);
+        self.number()
+    }
+
+    /// The number of a request that is not counted here, because another activator counts it.
+    pub fn number(&mut self) -> Seq {
         let seq = self.next_seq;
         self.next_seq += 1;
         seq
@@ -137,6 +148,9 @@ impl<W> State<W> {
     }
 
     fn pick(&mut self) -> Option<SlotRef> {
+        if !self.ownership.may_send(self.config.limit) {
+            return None;
+        }
         let slot = self.endpoints.reserve(self.spread.draw())?;
         self.in_flight += 1;
         Some(slot)
@@ -331,6 +345,7 @@ impl<W> State<W> {
 }
 
 mod cause;
+mod owning;
 mod slots;
 mod stepdown;
 #[cfg(test)]

@@ -80,6 +80,7 @@ fn config(name: &str, limit: u32) -> Arc<FunctionConfig> {
         pending_requests: 20_000,
         pending_bytes: 1_000_000,
         failing: None,
+        owner: None,
     })
 }
 

@@ -8,6 +8,7 @@ use pilotlight_crds::diagnosis::WillItHealAlone;
 use pilotlight_crds::{Function, condition};
 
 use super::pod::PodView;
+use crate::ownership::Record;
 
 /// Namespace and name of a Function; cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,6 +77,8 @@ pub struct FunctionConfig {
     pub pending_requests: usize,
     /// Bytes of requests held at most.
     pub pending_bytes: u64,
+    /// Who may send to its pods.
+    pub owner: Option<Record>,
     /// Reason and message of a `WorkloadReady=False` that speaks of the present generation.
     pub failing: Option<(String, String)>,
 }
@@ -99,6 +102,7 @@ impl FunctionConfig {
             cold_start_timeout: Duration::from_secs(u64::from(spec.cold_start.timeout_seconds)),
             pending_requests: spec.cold_start.pending_requests as usize,
             pending_bytes: spec.cold_start.pending_bytes,
+            owner: route.and_then(|route| route.owner.as_ref()).map(Record::from),
             failing: failing(function),
         })
     }

@@ -215,7 +215,7 @@ impl Body {
     fn watch(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
         let (Kind::Pod(body), Some(InProgress { active, .. })) = (&self.kind, &mut self.request) else { return };
         match polled {
-            Poll::Ready(Some(Ok(_))) if !body.is_over() => active.handed_out(body.exchange.idle, body.deadline),
+            Poll::Ready(Some(Ok(_))) if !body.is_over() => active.handed_out(body.exchange.idle(), body.deadline),
             _ => active.taken(),
         }
     }

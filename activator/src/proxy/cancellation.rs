@@ -86,6 +86,7 @@ fn config() -> Arc<FunctionConfig> {
         pending_requests: 100,
         pending_bytes: 1_000_000,
         failing: None,
+        owner: None,
     })
 }
 

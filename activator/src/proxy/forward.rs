@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Request, Response, StatusCode, Version, request, response};
 use hyper::body::{Body as _, Incoming};
 use tracing::warn;
 
@@ -22,6 +22,7 @@ use crate::function::outlier;
 use crate::function::{Admitted, FunctionCell, Slot};
 use crate::index::FunctionConfig;
 use crate::listen::conn::ActiveRequest;
+use crate::relay;
 use crate::telemetry::record::Record;
 
 /// How often one request that is idempotent (RFC 9110, section 9.2.2) and has no body is sent again after a pod broke the connection, as
@@ -39,6 +40,8 @@ pub struct Arrival<'a> {
     pub host: &'a HeaderValue,
     /// Keeps the client's connection counted as busy.
     pub active: &'a ActiveRequest,
+    /// Another activator has relayed it, and has told where it came from.
+    pub relayed: bool,
 }
 
 /// What becomes of a request that reached a pod.
@@ -64,7 +67,9 @@ pub async fn forward(
     parts.extensions.clear();
     let bytes = headers::head_bytes(parts.uri.path(), &parts.headers);
     headers::strip_request(&mut parts.headers, arrival.peer.trusted);
-    forwarded::forward(&mut parts.headers, arrival.peer, arrival.host, parts.version);
+    if !arrival.relayed {
+        forwarded::forward(&mut parts.headers, arrival.peer, arrival.host, parts.version);
+    }
     if parts.version == Version::HTTP_2 {
         headers::join_cookies(&mut parts.headers);
     }
@@ -97,13 +102,14 @@ async fn exchange(
 ) -> Result<Answer, Refusal> {
     let Intent { bytes, wanted, due } = intent;
     let upload = (!incoming.is_end_stream()).then(|| arrival.active.hold_upload());
-    let admitted = cell.admit(bytes, arrival.at).await?;
+    let mut admitted = cell.admit(bytes, arrival.at).await?;
+    admitted.slot.speak(spoken(&parts));
     drop(upload);
     let config = admitted.config.clone();
     if let Some(due) = due {
         grpc::pass_on(&mut parts.headers, due, Instant::now());
     }
-    let exchange = Arc::new(Exchange::new(config.idle_stream_timeout));
+    let exchange = Arc::new(Exchange::new(None));
     let (parts, body) =
         expect::arrange(parts, RequestBody::new(incoming, &exchange), admitted.slot.upstream().protocol);
     let mut attempts = Attempts {
@@ -116,7 +122,8 @@ async fn exchange(
         started: Instant::now(),
     };
     let (response, slot, lease) = attempts.run(admitted, parts, body).await?;
-    let deadline = config.request_timeout.map(|limit| attempts.started + limit);
+    let here = slot.line().is_none();
+    let deadline = config.request_timeout.filter(|_| here).map(|limit| attempts.started + limit);
     let answered = Answered {
         deadline: deadline.into_iter().chain(due).min(),
         exchange: exchange.clone(),
@@ -125,7 +132,7 @@ async fn exchange(
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match wanted {
         Some(wanted) if switches => {
-            let (response, tunnel) = wanted.switch(response, answered.exchange.idle, answered.held)?;
+            let (response, tunnel) = wanted.switch(response, answered.exchange.idle(), answered.held)?;
             Ok(Answer::Switched(response, Box::new(tunnel)))
         }
         Some(wanted) if wanted.is_connect() && response.status().is_success() => Err(Refusal::InvalidResponse),
@@ -153,21 +160,31 @@ impl Attempts<'_> {
     ) -> Result<(Response<Incoming>, Slot, Lease), Refusal> {
         let replayable = body.is_empty() && parts.method.is_idempotent() && !parts.headers.contains_key(UPGRADE);
         let copy = replayable.then(|| parts.clone());
+        let client = spoken(&parts);
         let mut request = Request::from_parts(parts, body);
         let mut replays = 0;
         let Admitted { mut slot, seq, waited, cold, config: _ } = admitted;
         self.record.admitted(self.started, waited, cold);
         loop {
+            self.prepare(&mut slot, &mut request, client);
             self.record.attempt(request.headers_mut(), slot.upstream(), self.started);
             let limits = &self.cell.shared().limits;
             let sending = send(slot.upstream(), request, replayable, replays > 0, limits);
-            let error = match self.in_time(sending).await {
+            let sent = if slot.line().is_some() { Ok(sending.await) } else { self.in_time(sending).await };
+            request = match sent {
+                Ok(Ok((response, _))) if slot.line().is_some() && relay::is_misdirected(&response) => match &copy {
+                    Some(copy) => Request::from_parts(copy.clone(), RequestBody::Empty),
+                    None => return Err(Refusal::OwnerChanged),
+                },
                 Ok(Ok((response, lease))) => {
                     self.record.answered(Instant::now(), self.exchange.clone());
                     note_answer(&mut slot, response.status());
                     return Ok((response, slot, lease));
                 }
-                Ok(Err(error)) => error,
+                Ok(Err(error)) => {
+                    self.record.attempt_failed(error.kind());
+                    self.again(error, &slot, copy.as_ref(), &mut replays)?
+                }
                 Err(late) => {
                     if self.exchange.request_done() {
                         slot.failed();
@@ -175,35 +192,62 @@ impl Attempts<'_> {
                     return Err(late);
                 }
             };
-            self.record.attempt_failed(error.kind());
-            let pod = slot.upstream().pod.clone();
-            request = match error {
-                SendError::NotSent { cause: ConnectError::Local(error), .. } => {
-                    warn!(function = %self.cell.key.name, namespace = %self.cell.key.namespace, %error, "no socket for a connection to a pod");
-                    return Err(Refusal::NoSocket);
-                }
-                SendError::NotSent { request, .. } => {
-                    self.cell.metrics.balance.unsent.inc();
-                    *request
-                }
-                SendError::Broken(error) => {
-                    if !self.exchange.request_failed() {
-                        slot.failed();
-                    }
-                    match &copy {
-                        Some(copy) if replays < REPLAYS && !error.is_parse() && self.cell.may_replay() => {
-                            replays += 1;
-                            Request::from_parts(copy.clone(), RequestBody::Empty)
-                        }
-                        _ => return Err(self.refusal(&error, &pod)),
-                    }
-                }
-            };
             let again = self.cell.readmit(slot, seq, self.bytes, self.arrived).await?;
             self.started = Instant::now();
             self.record.admitted(self.started, again.waited, again.cold);
             slot = again.slot;
         }
+    }
+
+    /// To the owner, a request carries a mark, and only the owner keeps time limits.
+    fn prepare(&mut self, slot: &mut Slot, request: &mut Request<RequestBody>, client: Version) {
+        slot.speak(client);
+        self.record.relay(slot.line().is_some());
+        request.headers_mut().remove(relay::HEADER_RELAY);
+        let Some(line) = slot.line() else {
+            self.exchange.set_idle(self.config.idle_stream_timeout);
+            return;
+        };
+        self.exchange.set_idle(None);
+        if let Some(mark) = line.mark() {
+            request.headers_mut().insert(relay::HEADER_RELAY, mark.clone());
+        }
+    }
+
+    /// The request to send again after an attempt that failed.
+    fn again(
+        &self,
+        error: SendError,
+        slot: &Slot,
+        copy: Option<&request::Parts>,
+        replays: &mut u32,
+    ) -> Result<Request<RequestBody>, Refusal> {
+        Ok(match error {
+            SendError::NotSent { cause: ConnectError::Local(error), .. } => {
+                warn!(function = %self.cell.key.name, namespace = %self.cell.key.namespace, %error, "no socket for a connection to a pod");
+                return Err(Refusal::NoSocket);
+            }
+            SendError::NotSent { request, .. } => {
+                if slot.line().is_none() {
+                    self.cell.metrics.balance.unsent.inc();
+                }
+                *request
+            }
+            SendError::Broken(error) => {
+                if !self.exchange.request_failed() {
+                    slot.failed();
+                }
+                // An owner that has ended breaks many at once, and says nothing against the pods: no budget for that.
+                let budgeted = || slot.line().is_some() || self.cell.may_replay();
+                match copy {
+                    Some(copy) if *replays < REPLAYS && !error.is_parse() && budgeted() => {
+                        *replays += 1;
+                        Request::from_parts(copy.clone(), RequestBody::Empty)
+                    }
+                    _ => return Err(self.refusal(&error, slot)),
+                }
+            }
+        })
     }
 
     /// The head of the response has to come within both limits; time spent waiting for a pod does not count.
@@ -232,12 +276,17 @@ impl Attempts<'_> {
         })
     }
 
-    fn refusal(&self, error: &hyper::Error, pod: &str) -> Refusal {
+    fn refusal(&self, error: &hyper::Error, slot: &Slot) -> Refusal {
         if self.exchange.request_failed() {
             return Refusal::RequestBodyFailed;
         }
-        warn!(function = %self.cell.key.name, namespace = %self.cell.key.namespace, pod, %error, "a pod broke an exchange");
-        if error.is_parse() { Refusal::InvalidResponse } else { Refusal::PodClosedConnection }
+        let pod = &slot.upstream().pod;
+        warn!(function = %self.cell.key.name, namespace = %self.cell.key.namespace, %pod, %error, "a pod, or the owner, broke an exchange");
+        match slot.line() {
+            Some(_) => Refusal::OwnerClosedConnection,
+            None if error.is_parse() => Refusal::InvalidResponse,
+            None => Refusal::PodClosedConnection,
+        }
     }
 }
 
@@ -256,11 +305,27 @@ struct Answered {
     held: Held,
 }
 
+impl Answered {
+    /// Removes what concerns only one hop, and what a pod must not say. What the owner says stays.
+    fn strip(&self, parts: &mut response::Parts) {
+        if self.held.slot.line().is_some() {
+            relay::strip_response(&mut parts.headers);
+            return;
+        }
+        headers::strip_response(&mut parts.headers);
+        headers::add_via(&mut parts.headers, parts.version);
+    }
+}
+
+/// What is spoken to the owner: the client's version of HTTP, but for a change of protocol, which only HTTP/1.1 has.
+fn spoken(parts: &request::Parts) -> Version {
+    if parts.headers.contains_key(UPGRADE) { Version::HTTP_11 } else { parts.version }
+}
+
 fn respond(response: Response<Incoming>, answered: Answered) -> Response<Body> {
     let (mut parts, incoming) = response.into_parts();
     parts.extensions.clear();
-    headers::strip_response(&mut parts.headers);
-    headers::add_via(&mut parts.headers, parts.version);
+    answered.strip(&mut parts);
     parts.version = Version::HTTP_11;
     let mut pod = PodBody::new(incoming, answered.exchange, answered.deadline, answered.held);
     if grpc::is_grpc(&parts.headers) {

@@ -74,6 +74,12 @@ impl Peer {
             element: element.into(),
         }
     }
+
+    /// The same, where something besides its address says that it is trusted.
+    #[must_use]
+    pub fn taken_at_its_word(&self) -> Self {
+        Self { trusted: true, ..self.clone() }
+    }
 }
 
 /// Whether a field speaks of a request's origin, in this module's way or in one of those that are common with it.

@@ -28,6 +28,7 @@ use crate::error::respond::Asked;
 use crate::function::FunctionCell;
 use crate::listen::conn::ActiveRequest;
 use crate::registry::Registry;
+use crate::relay;
 use crate::runtime::Shared;
 use crate::telemetry::record::Record;
 use body::{Body, InProgress};
@@ -82,15 +83,22 @@ pub async fn handle(
         Target::Hosts(registry) => host.to_str().ok().and_then(|host| registry.lookup(host)),
     };
     let asked = Asked::of(request.headers());
+    let relayed = cell.as_ref().map_or(Ok(false), |cell| relay::arrived(cell, request.headers()));
+    // Another activator's word is taken, as a trusted proxy's.
+    let peer = if relayed == Ok(true) { Arc::new(peer.taken_at_its_word()) } else { peer };
     let mut record = Record::begin(target.shared(), cell.clone(), at, &mut request, &peer);
-    let arrival = Arrival { peer: &peer, at, host: &host, active: &active };
-    let method = if switch::is_extended_connect(&request) { &Method::GET } else { request.method() };
-    let result = match &cell {
-        None => Err(Refusal::UnknownHost),
-        Some(cell) => match headers::check(method, request.version(), request.headers()) {
-            Ok(()) => forward::forward(cell, request, arrival, &mut record).await,
-            Err(refusal) => Err(refusal),
-        },
+    let check = || {
+        let method = if switch::is_extended_connect(&request) { &Method::GET } else { request.method() };
+        headers::check(method, request.version(), request.headers())?;
+        relayed
+    };
+    let result = match (&cell, check()) {
+        (None, _) => Err(Refusal::UnknownHost),
+        (Some(_), Err(refusal)) => Err(refusal),
+        (Some(cell), Ok(relayed)) => {
+            let arrival = Arrival { peer: &peer, at, host: &host, active: &active, relayed };
+            forward::forward(cell, request, arrival, &mut record).await
+        }
     };
     let (mut response, tunnel) = match result {
         Ok(Answer::Whole(response)) => (response, None),

@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 
 use super::expect::{self, Gate};
 use super::headers;
+/// No bound, in milliseconds.
+const NEVER: u64 = u64::MAX;
 
 /// What both directions of one exchange know of each other.
 #[derive(Debug)]
@@ -26,14 +28,13 @@ pub struct Exchange {
     awaits_client: AtomicBool,
     response_over: AtomicBool,
     upload: AtomicWaker,
-    /// How long both directions together may stand still.
-    pub idle: Option<Duration>,
+    idle_millis: AtomicU64,
 }
 
 impl Exchange {
-    /// An exchange that begins now.
+    /// An exchange that begins now. `idle`: how long both directions together may stand still.
     pub fn new(idle: Option<Duration>) -> Self {
-        Self {
+        let exchange = Self {
             began: Instant::now(),
             moved_millis: AtomicU64::new(0),
             request_done: AtomicBool::new(false),
@@ -42,13 +43,27 @@ impl Exchange {
             awaits_client: AtomicBool::new(false),
             response_over: AtomicBool::new(false),
             upload: AtomicWaker::new(),
-            idle,
-        }
+            idle_millis: AtomicU64::new(NEVER),
+        };
+        exchange.set_idle(idle);
+        exchange
+    }
+
+    /// Sets how long both directions together may stand still from now on.
+    pub fn set_idle(&self, idle: Option<Duration>) {
+        let millis = idle.map_or(NEVER, |idle| u64::try_from(idle.as_millis()).unwrap_or(NEVER));
+        self.idle_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long both directions together may stand still.
+    pub fn idle(&self) -> Option<Duration> {
+        let millis = self.idle_millis.load(Ordering::Relaxed);
+        (millis != NEVER).then(|| Duration::from_millis(millis))
     }
 
     /// Something moved, in either direction.
     pub fn touch(&self) {
-        if self.idle.is_some() {
+        if self.idle().is_some() {
             let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.moved_millis.store(millis, Ordering::Relaxed);
         }
@@ -57,7 +72,7 @@ impl Exchange {
     /// When it has stood still for too long, unless something moves before.
     pub fn idle_deadline(&self) -> Option<Instant> {
         let moved = Duration::from_millis(self.moved_millis.load(Ordering::Relaxed));
-        self.idle.map(|idle| self.began + moved + idle)
+        self.idle().map(|idle| self.began + moved + idle)
     }
 
     /// The request's body was read to its end.

@@ -47,6 +47,8 @@ pub struct Record {
     reason: Option<Box<str>>,
     sent: u64,
     outcome: Outcome,
+    /// It is handed to the activator that owns the Function, which counts and logs it.
+    relayed: bool,
 }
 
 impl std::fmt::Debug for Record {
@@ -92,6 +94,7 @@ impl Record {
             reason: None,
             sent: 0,
             outcome: Outcome::ClientGone,
+            relayed: false,
         })
     }
 
@@ -113,6 +116,11 @@ impl Record {
         }
     }
 
+    /// Whether the attempt that begins goes to the activator that owns the Function.
+    pub fn relay(&mut self, relayed: bool) {
+        self.relayed = relayed;
+    }
+
     /// The attempt failed.
     pub fn attempt_failed(&mut self, error: &'static str) {
         if let Some(recording) = &mut self.recording {
@@ -128,6 +136,7 @@ impl Record {
 
     /// The activator answers itself.
     pub fn refused(&mut self, refusal: &Refusal) {
+        self.relayed = false;
         let reason = refusal.reason();
         self.reason = Some(reason.into());
         if refusal.ends_a_wait() {
@@ -145,6 +154,13 @@ impl Record {
     /// Puts on the response what the client may know of its request, and remembers its status.
     pub fn stamp(&mut self, status: StatusCode, headers: &mut HeaderMap) {
         self.status = Some(status);
+        if self.relayed {
+            self.note_grpc_status(headers);
+            if let Some(cell) = &self.cell {
+                cell.metrics.relayed();
+            }
+            return;
+        }
         if let Some(cell) = &self.cell {
             cell.metrics.answered(status);
         }
@@ -257,8 +273,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let ended = Instant::now();
-        self.count(ended);
-        self.log(ended);
+        if !self.relayed {
+            self.count(ended);
+            self.log(ended);
+        }
         self.export(ended);
     }
 }

@@ -154,6 +154,7 @@ impl World {
             admin_port: 0,
             control_port: 0,
             token: Token::Fixed(TOKEN.into()),
+            pod_uid: None,
             domains: Domains::new("cluster.local", "fn.example.com"),
             limits: Limits::default(),
             drain: DrainSettings::default(),
@@ -213,7 +214,7 @@ pub(crate) fn function(edit: impl FnOnce(&mut Function)) -> Function {
     function.metadata.generation = Some(1);
     function.status = Some(FunctionStatus {
         observed_generation: Some(1),
-        route: Some(RouteStatus { port: 0, revision: Some("hello-1".into()) }),
+        route: Some(RouteStatus { port: 0, revision: Some("hello-1".into()), owner: None }),
         ..FunctionStatus::default()
     });
     edit(&mut function);

@@ -16,19 +16,19 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::harness::{Body, FakePod, World, client, eventually, full, h2_request, read, send, text};
 
-type Frames = tokio::sync::mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
+pub(crate) type Frames = tokio::sync::mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
 
-fn channel() -> (Frames, Body) {
+pub(crate) fn channel() -> (Frames, Body) {
     let (sender, receiver) = tokio::sync::mpsc::channel(8);
     (sender, StreamBody::new(ReceiverStream::new(receiver)).boxed_unsync())
 }
 
-fn data(text: &'static str) -> Result<Frame<Bytes>, Infallible> {
+pub(crate) fn data(text: &'static str) -> Result<Frame<Bytes>, Infallible> {
     Ok(Frame::data(Bytes::from_static(text.as_bytes())))
 }
 
 /// Answers at once and sends back whatever comes, frame by frame, trailers too.
-async fn echo(request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn echo(request: Request<Incoming>) -> Response<Body> {
     let trailer = request.headers().get("trailer").cloned();
     let (sender, body) = channel();
     let mut incoming = request.into_body();
@@ -52,7 +52,7 @@ async fn ready(pod: &FakePod) -> World {
     world
 }
 
-async fn next_text(body: &mut Incoming) -> String {
+pub(crate) async fn next_text(body: &mut Incoming) -> String {
     let frame = body.frame().await.unwrap().unwrap();
     String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
 }

@@ -3,4 +3,5 @@
 
 mod graceful;
 mod kill;
+mod limits;
 mod step_to_zero;

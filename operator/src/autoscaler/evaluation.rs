@@ -101,7 +101,12 @@ impl<C: Cluster> Evaluation<C> {
 
     fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Cut { id } => self.ledger.interrupted(id),
+            Heard::Cut { id, unreached } => {
+                self.ledger.interrupted(id);
+                if unreached && self.registry.reach(id, false) {
+                    self.show();
+                }
+            }
             Heard::Gone { id } => {
                 if self.registry.gone(id) {
                     self.show();
@@ -109,7 +114,8 @@ impl<C: Cluster> Evaluation<C> {
             }
             Heard::Batch { id, at, batch } => {
                 self.metrics.heard();
-                if self.registry.acknowledge(id, batch.full, &batch.routes) {
+                let back = self.registry.reach(id, true);
+                if self.registry.acknowledge(id, batch.full, &batch.routes) || back {
                     self.show();
                 }
                 let functions = &self.functions;

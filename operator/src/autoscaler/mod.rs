@@ -117,7 +117,7 @@ fn assemble<C: Cluster>(
     pods: mpsc::Receiver<PodChange>,
 ) -> (AutoscalerHandle, impl Future<Output = ()> + Send) {
     let (heard_sender, heard) = mpsc::channel(CHANNEL);
-    let (view, snapshot) = watch::channel(view::Snapshot::new());
+    let (view, snapshot) = watch::channel(view::Snapshot::default());
     let inbox = Arc::new(Inbox::default());
     let decisions = Arc::new(DecisionLog::default());
     let handle = AutoscalerHandle {

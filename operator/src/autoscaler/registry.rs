@@ -21,6 +21,10 @@ struct Activator {
     peer: Peer,
     node: Option<String>,
     ready: bool,
+    /// Its process may be running.
+    runs: bool,
+    /// The last attempt to listen to it did not fail.
+    reached: bool,
     routes: Arc<BTreeSet<RouteAck>>,
 }
 
@@ -29,6 +33,8 @@ struct Activator {
 pub(super) struct Registry {
     activators: BTreeMap<String, Activator>,
     next: u64,
+    /// All that there are have been listed once.
+    listed: bool,
     /// The port of the control protocol.
     port: u16,
 }
@@ -61,7 +67,7 @@ pub(super) enum Change {
 impl Registry {
     /// No activators yet; those to come speak the control protocol on `port`.
     pub(super) fn new(port: u16) -> Self {
-        Self { activators: BTreeMap::new(), next: 0, port }
+        Self { activators: BTreeMap::new(), next: 0, listed: false, port }
     }
 
     /// A pod was added or changed.
@@ -79,12 +85,12 @@ impl Registry {
             self.next += 1;
             let change = listen(id, &peer, true);
             let routes = Arc::default();
-            let activator = Activator { id, peer, node, ready, routes };
+            let activator = Activator { id, peer, node, ready, runs: true, reached: true, routes };
             self.activators.insert(uid, activator);
             return change;
         };
         let moved = known.peer.address != peer.address;
-        (known.node, known.ready, known.peer) = (node, ready, peer);
+        (known.node, known.ready, known.runs, known.peer) = (node, ready, true, peer);
         if moved { listen(known.id, &known.peer, false) } else { Change::None }
     }
 
@@ -95,7 +101,7 @@ impl Registry {
             return self.delete(uid);
         }
         if let Some(known) = self.activators.get_mut(uid) {
-            known.ready = false;
+            (known.ready, known.runs) = (false, false);
         }
         Change::None
     }
@@ -115,8 +121,17 @@ impl Registry {
         known.is_some_and(|known| !std::mem::take(&mut known.routes).is_empty())
     }
 
+    /// It could be listened to, or not. Returns whether that is news.
+    pub(super) fn reach(&mut self, id: ActivatorId, reached: bool) -> bool {
+        let Some(known) = self.activators.values_mut().find(|known| known.id == id) else {
+            return false;
+        };
+        std::mem::replace(&mut known.reached, reached) != reached
+    }
+
     /// Uids of the activators that aren't in `listed`, after a watch began anew.
-    pub(super) fn missing_from(&self, listed: &BTreeSet<String>) -> Vec<String> {
+    pub(super) fn missing_from(&mut self, listed: &BTreeSet<String>) -> Vec<String> {
+        self.listed = true;
         let known = self.activators.keys();
         known.filter(|uid| !listed.contains(*uid)).cloned().collect()
     }
@@ -149,17 +164,18 @@ impl Registry {
 
     /// What the rest of the operator may see.
     pub(super) fn snapshot(&self) -> Snapshot {
-        self.activators
-            .iter()
-            .filter_map(|(uid, activator)| {
-                let ip: IpAddr = activator.peer.address?.ip();
-                let viewed = ViewedActivator {
-                    address: ActivatorAddress { ip, node: activator.node.clone(), ready: activator.ready },
-                    routes: Arc::clone(&activator.routes),
-                };
-                Some((uid.clone(), viewed))
-            })
-            .collect()
+        let viewed = self.activators.iter().filter_map(|(uid, activator)| {
+            let ip: IpAddr = activator.peer.address?.ip();
+            let viewed = ViewedActivator {
+                pod: activator.peer.pod.clone(),
+                address: ActivatorAddress { ip, node: activator.node.clone(), ready: activator.ready },
+                runs: activator.runs,
+                reached: activator.reached,
+                routes: Arc::clone(&activator.routes),
+            };
+            Some((uid.clone(), viewed))
+        });
+        Snapshot { listed: self.listed, activators: viewed.collect() }
     }
 }
 

@@ -34,8 +34,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) enum Heard {
     /// A batch arrived.
     Batch { id: ActivatorId, at: Millis, batch: SampleBatch },
-    /// The stream broke; a new one will follow.
-    Cut { id: ActivatorId },
+    /// The stream broke, or could not be opened: `unreached`, where not even a connection was made. Another try will follow.
+    Cut { id: ActivatorId, unreached: bool },
     /// Nobody listens at the activator's address: its process is gone, whatever Kubernetes knows yet.
     Gone { id: ActivatorId },
 }
@@ -97,7 +97,11 @@ impl Listener {
                 return;
             }
             self.metrics.stream_ended(end.reason());
-            if self.heard.send(Heard::Cut { id: self.id }).await.is_err() {
+            let unreached = matches!(
+                end,
+                StreamEnd::Control(ControlError::Connection(_) | ControlError::Refused | ControlError::Timeout(_))
+            );
+            if self.heard.send(Heard::Cut { id: self.id, unreached }).await.is_err() {
                 return;
             }
             let gone = matches!(end, StreamEnd::Control(ControlError::Refused));

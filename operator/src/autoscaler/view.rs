@@ -8,6 +8,8 @@ use std::sync::Arc;
 use pilotlight_crds::control::RouteAck;
 use tokio::sync::watch;
 
+use crate::owner::Runner;
+
 /// Where an activator can be reached.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ActivatorAddress {
@@ -22,12 +24,24 @@ pub struct ActivatorAddress {
 /// One activator as the view shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ViewedActivator {
+    /// Name of its pod.
+    pub(crate) pod: String,
     pub(crate) address: ActivatorAddress,
+    /// Its process may be running.
+    pub(crate) runs: bool,
+    /// The last attempt to listen to it did not fail.
+    pub(crate) reached: bool,
     pub(crate) routes: Arc<BTreeSet<RouteAck>>,
 }
 
-/// A snapshot: activators by pod uid.
-pub(crate) type Snapshot = BTreeMap<String, ViewedActivator>;
+/// What is known of the activators at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Whether all that there are have been listed once.
+    pub(crate) listed: bool,
+    /// The activators by pod uid.
+    pub(crate) activators: BTreeMap<String, ViewedActivator>,
+}
 
 /// The activators that run, and the routes that they acknowledged. Cheap to clone; always the newest state.
 #[derive(Clone, Debug)]
@@ -47,6 +61,7 @@ impl ActivatorView {
         let mut addresses: Vec<_> = self
             .snapshot
             .borrow()
+            .activators
             .values()
             .filter(|activator| activator.routes.contains(&wanted))
             .map(|activator| activator.address.clone())
@@ -55,9 +70,25 @@ impl ActivatorView {
         addresses
     }
 
+    /// The activators whose process may be running, by pod uid, as owners of this Function on this port; `None` where they have not
+    /// all been listed yet.
+    pub fn runners(&self, namespace: &str, name: &str, port: u16) -> Option<Vec<Runner>> {
+        let route = RouteAck { namespace: namespace.to_owned(), name: name.to_owned(), port };
+        let snapshot = self.snapshot.borrow();
+        let running = snapshot.activators.iter().filter(|(_, activator)| activator.runs);
+        let runners = running.map(|(uid, activator)| Runner {
+            pod: activator.pod.clone(),
+            uid: uid.clone(),
+            ip: activator.address.ip,
+            takes: activator.address.ready && activator.routes.contains(&route),
+            reached: activator.reached,
+        });
+        snapshot.listed.then(|| runners.collect())
+    }
+
     /// Whether at least one activator is ready.
     pub fn any_ready(&self) -> bool {
-        self.snapshot.borrow().values().any(|activator| activator.address.ready)
+        self.snapshot.borrow().activators.values().any(|activator| activator.address.ready)
     }
 
     /// Waits for the next change since the last call; changes in quick succession are one. Returns `false` when the
@@ -69,6 +100,6 @@ impl ActivatorView {
 
 impl Default for ActivatorView {
     fn default() -> Self {
-        Self::new(watch::channel(Snapshot::new()).1)
+        Self::new(watch::channel(Snapshot::default()).1)
     }
 }

@@ -82,7 +82,7 @@ impl World {
     }
 
     fn route(&mut self, number: u64) {
-        self.status.route = Some(RouteStatus { port: 10_000, revision: Some(format!("hello-{number}")) });
+        self.status.route = Some(RouteStatus { port: 10_000, revision: Some(format!("hello-{number}")), owner: None });
     }
 
     fn numbers(plan: &RevisionPlan) -> Vec<u64> {

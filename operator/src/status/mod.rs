@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pilotlight_crds::condition;
 use pilotlight_crds::diagnosis::WillItHealAlone;
-use pilotlight_crds::status::{RevisionState, RevisionStatus, RouteStatus, Rung};
+use pilotlight_crds::status::{RevisionState, RevisionStatus, RouteOwner, RouteStatus, Rung};
 use pilotlight_crds::{Function, FunctionStatus, names};
 
 use crate::apply::Applied;
@@ -42,6 +42,8 @@ pub struct StatusInput<'a> {
     pub verdicts: &'a [Verdict],
     /// Which revision gets the traffic; from [`Traffic::decide`].
     pub traffic: &'a Traffic,
+    /// Who may send to the pods.
+    pub owner: Option<&'a RouteOwner>,
     /// External domain of Functions.
     pub domain: Option<&'a str>,
     /// Now.
@@ -132,12 +134,11 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
         replicas,
         ready_replicas: input.verdicts.iter().map(|v| v.evidence.ready).sum(),
         selector: Some(format!("{}={name}", names::LABEL_FUNCTION)),
-        route: input
-            .applied
-            .port
-            .as_ref()
-            .ok()
-            .map(|port| RouteStatus { port: *port, revision: input.traffic.revision.clone() }),
+        route: input.applied.port.as_ref().ok().map(|port| RouteStatus {
+            port: *port,
+            revision: input.traffic.revision.clone(),
+            owner: input.owner.cloned(),
+        }),
         latest_created_revision: latest.map(|v| v.name.clone()),
         latest_ready_revision: input.verdicts.iter().find(|v| v.state == RevisionState::Ready).map(|v| v.name.clone()),
         revisions: input.verdicts.iter().take(LISTED_REVISIONS).map(line).collect(),

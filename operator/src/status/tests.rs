@@ -108,6 +108,7 @@ impl Situation {
             applied: &self.applied,
             verdicts: &verdicts,
             traffic: &traffic,
+            owner: None,
             domain: None,
             now,
         });

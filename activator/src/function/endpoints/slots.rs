@@ -111,7 +111,7 @@ impl Endpoint {
         if limit == 0 {
             return self.ramp.as_ref().is_none_or(|ramp| ramp.has_room());
         }
-        self.in_flight < self.lease.unwrap_or(limit).min(limit)
+        self.in_flight < limit.saturating_sub(self.occupied)
     }
 
     fn end_ramp(&mut self, waiting: bool) {

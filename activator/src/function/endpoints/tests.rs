@@ -25,6 +25,7 @@ fn config(limit: u32, active: &str) -> FunctionConfig {
         pending_requests: 1000,
         pending_bytes: 1_000_000,
         failing: None,
+        owner: None,
     }
 }
 

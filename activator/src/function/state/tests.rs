@@ -25,6 +25,7 @@ fn config(limit: u32) -> Arc<FunctionConfig> {
         pending_requests: 1000,
         pending_bytes: 1_000_000,
         failing: None,
+        owner: None,
     })
 }
 
@@ -57,7 +58,7 @@ struct Bench {
 impl Bench {
     fn new(limit: u32) -> Self {
         let start = Instant::now();
-        Self { state: State::new(config(limit), start), start, now: start }
+        Self { state: State::new(config(limit), start, None), start, now: start }
     }
 
     fn pods(&mut self, pods: &[Arc<PodView>]) -> Vec<ProbeTarget> {

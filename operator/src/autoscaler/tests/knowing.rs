@@ -104,8 +104,10 @@ fn a_watch_that_begins_anew_finds_who_is_gone() {
     let mut registry = Registry::new(9091);
     registry.apply(&activator_pod("a", Some("10.0.0.1"), "Running", true));
     registry.apply(&activator_pod("b", Some("10.0.0.2"), "Running", true));
+    assert!(!registry.snapshot().listed);
     let listed = BTreeSet::from(["b".to_owned(), "c".to_owned()]);
     assert_eq!(registry.missing_from(&listed), ["a"]);
+    assert!(registry.snapshot().listed);
 }
 
 const A: ActivatorId = ActivatorId(1);
