@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotlight_crds::diagnosis::WillItHealAlone;
+use pilotlight_crds::diagnosis::{Reason, WillItHealAlone};
 use pilotlight_crds::{Function, condition};
 
 use super::pod::PodView;
@@ -184,6 +184,8 @@ pub fn cause(config: &FunctionConfig, pods: &[Arc<PodView>]) -> Option<Cause> {
         return Some(cause);
     }
     let (reason, message) = config.failing.clone()?;
-    let certainty = if starting_well { Certainty::Healing } else { Certainty::Reported };
+    // A failing probe says that the container runs: whether a pod was seen here yet or not, it may answer before the time is over.
+    let may_heal = starting_well || reason == Reason::ProbeFailing.as_str();
+    let certainty = if may_heal { Certainty::Healing } else { Certainty::Reported };
     Some(Cause { reason, message, certainty })
 }

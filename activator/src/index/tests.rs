@@ -185,6 +185,16 @@ fn the_condition_counts_only_for_the_present_generation_and_without_better_knowl
 }
 
 #[test]
+fn a_reported_probe_never_ends_a_wait() {
+    let mut index = Index::default();
+    index.apply_function(&function(|f| {
+        f["status"]["conditions"] = json!([{"type": "WorkloadReady", "status": "False", "reason": "ProbeFailing",
+            "message": "m", "lastTransitionTime": "2024-01-01T00:00:00Z"}]);
+    }));
+    assert_eq!(index.cause(&key()).unwrap().certainty, Certainty::Healing, "also before the pod was seen here");
+}
+
+#[test]
 fn pods_of_other_revisions_say_nothing_about_the_active_one() {
     let mut index = Index::default();
     index.apply_function(&function(|_| {}));
