@@ -17,6 +17,9 @@ pub enum Refusal {
     /// The request cannot be forwarded as it is.
     #[error("the request cannot be forwarded: {0}")]
     BadRequest(&'static str),
+    /// The request's head has more bytes or fields than this activator takes.
+    #[error("the request's head is too large; send less, or raise --max-header-bytes or --max-headers")]
+    HeadTooLarge,
     /// CONNECT is for forward proxies.
     #[error("CONNECT is not supported: send the request itself")]
     MethodNotSupported,
@@ -172,6 +175,7 @@ impl Refusal {
         match self {
             Self::UnknownHost => Row::new("UnknownHost", Http::NOT_FOUND, Unimplemented, None),
             Self::BadRequest(_) => Row::new("BadRequest", Http::BAD_REQUEST, Internal, None),
+            Self::HeadTooLarge => Row::new("HeadTooLarge", Http::REQUEST_HEADER_FIELDS_TOO_LARGE, Internal, None),
             Self::MethodNotSupported => Row::new("MethodNotSupported", Http::METHOD_NOT_ALLOWED, Unimplemented, None),
             Self::QueueFull { .. } => Row::new("QueueFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
             Self::QueueBytesFull { .. } => Row::new("QueueBytesFull", Http::SERVICE_UNAVAILABLE, Unavailable, Some(1)),
@@ -214,5 +218,10 @@ impl Refusal {
             Self::CannotStart { reason, .. } | Self::ColdStartTimeout { reason, .. } => reason,
             other => other.row().kind,
         }
+    }
+
+    /// Whether the client's connection ends with this answer, because where its next request would begin is not sure.
+    pub fn ends_connection(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::HeadTooLarge | Self::MethodNotSupported | Self::RequestBodyFailed)
     }
 }

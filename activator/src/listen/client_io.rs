@@ -1,5 +1,5 @@
-//! A client's socket as hyper sees it: it gives back the bytes that told the protocol, and notes when the client sends and when it
-//! does not read, so that one sweep can watch over all connections without a timer for each request.
+//! A client's socket as hyper sees it: its bytes come through the gate, and it notes when the client sends and when it does not
+//! read, so that one sweep can watch over all connections without a timer for each request.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use futures::FutureExt as _;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -17,6 +17,8 @@ use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::conn::ConnState;
+use super::gate::Gate;
+use super::strict::Strict;
 
 /// How long a client may be silent after the last answer, and how long it may still send in all.
 const LINGER_SILENT: Duration = Duration::from_secs(2);
@@ -54,21 +56,21 @@ struct Linger {
 
 /// See the module.
 pub struct ClientIo<S> {
-    stream: TokioIo<S>,
-    sniffed: BytesMut,
+    stream: TokioIo<Gate<S>>,
     state: Arc<ConnState>,
     linger: Option<Linger>,
 }
 
 impl<S: ClientStream> ClientIo<S> {
-    /// `sniffed` was read from the stream already.
-    pub fn new(stream: S, sniffed: BytesMut, state: Arc<ConnState>) -> Self {
-        Self { stream: TokioIo::new(stream), sniffed, state, linger: None }
+    /// `sniffed` was read from the stream already. `strict`: how to judge what comes; `None` for HTTP/2.
+    pub fn new(stream: S, sniffed: BytesMut, strict: Option<Strict>, state: Arc<ConnState>) -> Self {
+        let stream = TokioIo::new(Gate::new(stream, sniffed, strict));
+        Self { stream, state, linger: None }
     }
 
     /// Whether the client has closed its side. As everywhere in hyper, a client that closes only its half counts as gone.
     fn peer_has_closed(&self) -> bool {
-        let ready = self.stream.inner().socket().ready(Interest::READABLE).now_or_never();
+        let ready = self.stream.inner().get_ref().socket().ready(Interest::READABLE).now_or_never();
         matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
     }
 
@@ -83,7 +85,7 @@ impl<S: ClientStream> ClientIo<S> {
         let mut scratch = [0; 16 * 1024];
         loop {
             let mut unwanted = ReadBuf::new(&mut scratch);
-            match Pin::new(self.stream.inner_mut()).poll_read(cx, &mut unwanted) {
+            match Pin::new(self.stream.inner_mut().get_mut()).poll_read(cx, &mut unwanted) {
                 Poll::Ready(Ok(())) if !unwanted.filled().is_empty() => {
                     let until = linger.end.min(tokio::time::Instant::now() + LINGER_SILENT);
                     linger.silence.as_mut().reset(until);
@@ -101,18 +103,15 @@ impl<S: ClientStream> ClientIo<S> {
 }
 
 impl<S: ClientStream> Read for ClientIo<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.sniffed.has_remaining() {
-            let length = this.sniffed.len().min(buf.remaining());
-            buf.put_slice(&this.sniffed[..length]);
-            this.sniffed.advance(length);
-            this.state.note_read();
-            return Poll::Ready(Ok(()));
-        }
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if polled.is_ready() {
+        let gate = this.stream.inner();
+        if polled.is_ready() || gate.holds() {
             this.state.note_read();
+        }
+        if let Some(fault) = gate.fault() {
+            this.state.note_fault(fault);
         }
         polled
     }

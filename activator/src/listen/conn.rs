@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderValue};
@@ -10,14 +10,17 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::TokioTimer;
 use tokio::sync::Notify;
 use tracing::debug;
 
+use super::builders;
 use super::client_io::{ClientIo, ClientStream};
+use super::gate::REFUSED_METHOD;
 use super::sniff::{gone_idle, sniff};
 use super::stream::{StreamExecutor, StreamWatch};
+use super::strict::{Fault, Strict};
 use super::sweep::Look;
+use crate::error::Refusal;
 use crate::limits::Limits;
 use crate::proxy::body::Body;
 use crate::proxy::forwarded::Peer;
@@ -56,6 +59,7 @@ pub struct ConnState {
     check_peer: AtomicBool,
     upgraded: AtomicBool,
     streams: Mutex<Vec<Arc<StreamWatch>>>,
+    fault: OnceLock<Fault>,
     told: Notify,
 }
 
@@ -75,6 +79,7 @@ impl ConnState {
             check_peer: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             streams: Mutex::default(),
+            fault: OnceLock::new(),
             told: Notify::new(),
         };
         state.idle_since.store(state.now(), Ordering::Relaxed);
@@ -119,6 +124,21 @@ impl ConnState {
     /// Whether to wait, at the end, until an HTTP/1.1 client has read: closing while it still sends would take the answer away from it.
     pub fn lingers(&self) -> bool {
         self.watch_heads && !self.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// What the client sent cannot be read.
+    pub fn note_fault(&self, fault: Fault) {
+        let _ = self.fault.set(fault);
+    }
+
+    /// Why `request`, which the gate made, stands for one that it refused; `None` for the client's own requests.
+    fn refused<B>(&self, request: &http::Request<B>) -> Option<Refusal> {
+        match self.fault.get()? {
+            _ if request.method().as_str() != REFUSED_METHOD => None,
+            Fault::Head(words) => Some(Refusal::BadRequest(words)),
+            Fault::HeadTooLarge => Some(Refusal::HeadTooLarge),
+            Fault::Body(_) => None,
+        }
     }
 
     /// How it looks now.
@@ -255,18 +275,20 @@ pub async fn serve<S: ClientStream>(
     let protocol = protocol.unwrap_or(looks_like);
     let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
     let id = shared.clients.add(state.clone());
-    let io = ClientIo::new(stream, sniffed, state.clone());
+    let strict =
+        (protocol == Protocol::Http1).then(|| Strict::new(shared.limits.max_header_bytes, shared.limits.max_headers));
+    let io = ClientIo::new(stream, sniffed, strict, state.clone());
     let (per_request, draining) = (state.clone(), shared.draining.clone());
     let peer = Arc::new(Peer::new(client, &shared.trust));
     let service = service_fn(move |request| {
         let (target, active, peer) = (target.clone(), ActiveRequest::new(per_request.clone()), peer.clone());
-        let draining = draining.clone();
+        let (draining, refused) = (draining.clone(), per_request.refused(&request));
         if protocol == Protocol::Http2 && draining.is_cancelled() {
             // GOAWAY: the client comes back by another connection, which leads to another activator.
             per_request.end(Ending::Gracefully);
         }
         async move {
-            let mut response = proxy::handle(&target, request, peer, active).await;
+            let mut response = proxy::handle(&target, request, refused, peer, active).await;
             if protocol == Protocol::Http1 && draining.is_cancelled() {
                 send_elsewhere(&mut response);
             }
@@ -274,9 +296,17 @@ pub async fn serve<S: ClientStream>(
         }
     });
     match protocol {
-        Protocol::Http2 => drive(h2_builder(&shared).serve_connection(io, service), &state, &shared, true).await,
+        Protocol::Http2 => {
+            drive(builders::http2(&shared.limits).serve_connection(io, service), &state, &shared, true).await;
+        }
         Protocol::Http1 => {
-            drive(h1_builder(&shared).serve_connection(io, service).with_upgrades(), &state, &shared, false).await;
+            drive(
+                builders::http1(&shared.limits).serve_connection(io, service).with_upgrades(),
+                &state,
+                &shared,
+                false,
+            )
+            .await;
         }
     }
     shared.clients.remove(id);
@@ -288,30 +318,6 @@ fn send_elsewhere(response: &mut Response<Body>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-}
-
-fn h1_builder(shared: &Shared) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .header_read_timeout(None::<Duration>)
-        .max_headers(shared.limits.max_headers)
-        .max_buf_size(shared.limits.max_header_bytes);
-    builder
-}
-
-fn h2_builder(shared: &Shared) -> http2::Builder<StreamExecutor> {
-    let mut builder = http2::Builder::new(StreamExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .enable_connect_protocol()
-        .max_concurrent_streams(shared.limits.max_streams)
-        .max_header_list_size(u32::try_from(shared.limits.max_header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(64 * 1024)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
-    builder
 }
 
 /// What both kinds of connection can do.

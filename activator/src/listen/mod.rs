@@ -1,11 +1,15 @@
 //! The listeners: one where the Host header names the Function, and one for each Function's route port, which come and go with the
 //! index. A port that cannot be opened is tried again and never fatal.
 
+pub mod builders;
 pub mod client_io;
 pub mod conn;
+pub mod gate;
 mod sniff;
 pub mod stream;
+pub mod strict;
 pub mod sweep;
+pub mod syntax;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{HeaderValue, UPGRADE};
+use http::header::{HOST, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version, request, response};
 use hyper::body::{Body as _, Incoming};
 use tracing::warn;
@@ -67,6 +67,11 @@ pub async fn forward(
     parts.extensions.clear();
     let bytes = headers::head_bytes(parts.uri.path(), &parts.headers);
     headers::strip_request(&mut parts.headers, arrival.peer.trusted);
+    if parts.uri.authority().is_none() && !parts.headers.contains_key(HOST) {
+        // HTTP/1.0 may come without; HTTP/1.1 must not go without.
+        let host = format!("{}.{}", cell.key.name, cell.key.namespace);
+        parts.headers.extend(HeaderValue::try_from(host).ok().map(|host| (HOST, host)));
+    }
     if !arrival.relayed {
         forwarded::forward(&mut parts.headers, arrival.peer, arrival.host, parts.version);
     }

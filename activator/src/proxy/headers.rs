@@ -2,19 +2,20 @@
 //! nor a pod. Pure.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
-use http::{HeaderMap, Method, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri, Version};
 
 use super::forwarded::{append, tells_origin};
 use crate::error::Refusal;
+use crate::listen::syntax;
 
 const INTERNAL_PREFIX: &str = "pilotlight-";
 
-/// Refuses requests that two servers might understand differently, beyond what hyper refuses or makes unambiguous itself (where both
-/// Content-Length and Transfer-Encoding are given, hyper drops the first).
+/// Refuses requests that two servers might understand differently, beyond what [`crate::listen::strict`] and h2 refuse.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     if method == Method::CONNECT {
         return Err(Refusal::MethodNotSupported);
     }
@@ -23,6 +24,31 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<(
     }
     if version == Version::HTTP_11 && !headers.contains_key(HOST) {
         return Err(Refusal::BadRequest("it has no Host header"));
+    }
+    if version == Version::HTTP_2 {
+        check_h2(method, uri, headers)?;
+    }
+    Ok(())
+}
+
+/// What the strict reader of HTTP/1 looks at before hyper, and what h2 lets pass.
+fn check_h2(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    match (authority, host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            return Err(Refusal::BadRequest("its :authority and its Host header differ"));
+        }
+        (Some(named), _) | (None, Some(named)) if !syntax::is_host(named) => {
+            return Err(Refusal::BadRequest("its :authority is not a host"));
+        }
+        (None, None) => return Err(Refusal::BadRequest("it has neither :authority nor a Host header")),
+        _ => {}
+    }
+    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let has_form = target.starts_with('/') || target == "*" && method == Method::OPTIONS;
+    if !has_form || !target.bytes().all(syntax::is_in_target) {
+        return Err(Refusal::BadRequest("its :path is not a path"));
     }
     Ok(())
 }
@@ -235,11 +261,15 @@ mod tests {
 
     #[test]
     fn ambiguous_requests_are_refused() {
-        let refused = |fields: &[(&str, &str)]| check(&Method::POST, Version::HTTP_11, &map(fields)).is_err();
+        let refused =
+            |fields: &[(&str, &str)]| check(&Method::POST, &Uri::default(), Version::HTTP_11, &map(fields)).is_err();
         assert!(refused(&[("host", "a"), ("host", "b")]));
         assert!(refused(&[]));
         assert!(!refused(&[("host", "a"), ("transfer-encoding", "chunked")]));
-        assert_eq!(check(&Method::CONNECT, Version::HTTP_11, &map(&[("host", "a")])), Err(Refusal::MethodNotSupported));
+        assert_eq!(
+            check(&Method::CONNECT, &Uri::default(), Version::HTTP_11, &map(&[("host", "a")])),
+            Err(Refusal::MethodNotSupported)
+        );
     }
 
     #[test]

@@ -19,14 +19,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::HOST;
-use http::{HeaderValue, Method, Request, Response};
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use crate::error::Refusal;
 use crate::error::respond::Asked;
 use crate::function::FunctionCell;
 use crate::listen::conn::ActiveRequest;
+use crate::listen::strict;
 use crate::registry::Registry;
 use crate::relay;
 use crate::runtime::Shared;
@@ -69,10 +70,11 @@ impl Target {
     }
 }
 
-/// Answers one request.
+/// Answers one request. `refused`: why the one that it stands for was not even read.
 pub async fn handle(
     target: &Target,
     mut request: Request<Incoming>,
+    refused: Option<Refusal>,
     peer: Arc<Peer>,
     active: ActiveRequest,
 ) -> Response<Body> {
@@ -87,19 +89,25 @@ pub async fn handle(
     // Another activator's word is taken, as a trusted proxy's.
     let peer = if relayed == Ok(true) { Arc::new(peer.taken_at_its_word()) } else { peer };
     let mut record = Record::begin(target.shared(), cell.clone(), at, &mut request, &peer);
+    let version = request.version();
+    let is_last = strict::is_last(request.method(), version, request.headers());
     let check = || {
+        if let Some(refusal) = refused {
+            return Err(refusal);
+        }
+        let Some(cell) = &cell else { return Err(Refusal::UnknownHost) };
         let method = if switch::is_extended_connect(&request) { &Method::GET } else { request.method() };
-        headers::check(method, request.version(), request.headers())?;
-        relayed
+        headers::check(method, request.uri(), version, request.headers())?;
+        Ok((cell, relayed?))
     };
-    let result = match (&cell, check()) {
-        (None, _) => Err(Refusal::UnknownHost),
-        (Some(_), Err(refusal)) => Err(refusal),
-        (Some(cell), Ok(relayed)) => {
+    let result = match check() {
+        Err(refusal) => Err(refusal),
+        Ok((cell, relayed)) => {
             let arrival = Arrival { peer: &peer, at, host: &host, active: &active, relayed };
             forward::forward(cell, request, arrival, &mut record).await
         }
     };
+    let is_last = is_last || result.as_ref().is_err_and(Refusal::ends_connection);
     let (mut response, tunnel) = match result {
         Ok(Answer::Whole(response)) => (response, None),
         Ok(Answer::Switched(response, tunnel)) => (response, Some(tunnel)),
@@ -108,6 +116,9 @@ pub async fn handle(
             (refusal.response(&asked, cell.as_ref().map(|c| &c.key)), None)
         }
     };
+    if is_last && version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     record.stamp(response.status(), response.headers_mut());
     let request = InProgress { active, record };
     match tunnel {

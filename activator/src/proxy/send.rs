@@ -1,10 +1,10 @@
 //! One attempt to send a request to one pod. It tells exactly whether anything of the request may have reached the pod, because only
 //! what surely did not may be sent elsewhere (invariant 6).
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pilotlight_crds::workload::Protocol;
@@ -178,6 +178,10 @@ fn address(request: &mut Request<RequestBody>, protocol: Protocol) {
                 && let Ok(host) = HeaderValue::from_str(authority.as_str())
             {
                 request.headers_mut().insert(HOST, host);
+            }
+            // Left to itself, hyper drops the body of a GET whose length it does not know.
+            if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
+                request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             *request.version_mut() = Version::HTTP_11;
             *request.uri_mut() = Uri::from(path);
