@@ -138,7 +138,7 @@ impl World {
         let service = service_fn(move |request: Request<Incoming>| {
             let (target, active) = (Target::Function(cell.clone()), ActiveRequest::new(state.clone()));
             let peer = peer.clone();
-            let answer = async move { handle(&target, request, peer, active).await };
+            let answer = async move { handle(&target, request, None, peer, active).await };
             Stepped::new(Box::pin(answer), counted.clone())
         });
         tokio::spawn(

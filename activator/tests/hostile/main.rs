@@ -3,11 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod app;
+#[path = "../activator/certificates.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod certificates;
+mod child;
+mod conformance;
 mod corpus;
+mod downgrade;
+mod floods;
+mod fuzz;
+mod h2wire;
 #[path = "../activator/harness.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod harness;
 mod mutate;
 mod oracle;
+mod sink;
 mod smuggling;
 mod wire;

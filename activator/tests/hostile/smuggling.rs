@@ -19,14 +19,14 @@ const MUTATIONS: u64 = 12_000;
 const LANES: u64 = 4;
 
 /// An activator whose route port leads to a recording app, so that every host does.
-struct Lane {
-    world: World,
-    app: App,
-    address: SocketAddr,
+pub(crate) struct Lane {
+    pub(crate) world: World,
+    pub(crate) app: App,
+    pub(crate) address: SocketAddr,
 }
 
 impl Lane {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = free.local_addr().unwrap();
         drop(free);

@@ -46,6 +46,11 @@ impl Wire {
     /// # Panics
     /// Neither comes.
     pub(crate) async fn answer(&mut self) -> Result<Option<Answer>, String> {
+        self.answer_within(STUCK).await
+    }
+
+    /// The same, with patience of its own.
+    pub(crate) async fn answer_within(&mut self, patience: Duration) -> Result<Option<Answer>, String> {
         loop {
             if let Some((answer, length)) = self.parse()? {
                 self.bytes.drain(..length);
@@ -54,7 +59,7 @@ impl Wire {
                 }
                 continue;
             }
-            let read = tokio::time::timeout(STUCK, self.stream.read_buf(&mut self.bytes)).await;
+            let read = tokio::time::timeout(patience, self.stream.read_buf(&mut self.bytes)).await;
             match read {
                 Err(_) => return Err(format!("stuck; got {:?}", String::from_utf8_lossy(&self.bytes))),
                 Ok(Ok(0) | Err(_)) if self.bytes.is_empty() => return Ok(None),
