@@ -298,6 +298,7 @@ async fn a_thousand_held_uploads() {
         }));
     }
     while offered.load(Ordering::Relaxed) < UPLOADS as u64 || !activator.api.woken() {
+        assert!(!uploads.iter().any(tokio::task::JoinHandle::is_finished), "an upload was not held");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     for leaving in uploads.drain(STAYING..) {
