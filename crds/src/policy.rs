@@ -13,15 +13,31 @@ pub struct Scaling {
     /// floor, load may still ask for more.
     #[schemars(range(min = 0, max = 1000))]
     pub min_replicas: u32,
+    /// Pods at least while there are any: load that falls takes no more away, silence takes them all at once. Default 1. (`minReplicas`
+    /// keeps pods without load, too.)
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_active_replicas: u32,
+    /// Pods that the first request after zero starts, at least; it counts until so many have been ready once. Default 1. (Knative's
+    /// `activation-scale`.)
+    #[schemars(range(min = 1, max = 1000))]
+    pub activation_replicas: u32,
     /// Pods at most. Default 100.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: u32,
     /// Pods that a new revision starts with, once, to prove that it can. Default 1. 0: it is not tried until the first request.
     #[schemars(range(min = 0, max = 1000))]
     pub initial_replicas: u32,
-    /// Requests at once that one pod should have. 0 (the default): `concurrency.limit`, or 100 where that is 0 too.
+    /// What load is measured by: `Concurrency` (the default), requests at once, with the target `targetConcurrency`; or `RPS`, requests that
+    /// arrive in a second, with the target `targetRPS`, for short requests of even cost. `concurrency.limit` holds with either.
+    pub metric: ScalingMetric,
+    /// Requests at once that one pod should have, with the metric `Concurrency`. 0 (the default): `concurrency.limit`, or 100 where that
+    /// is 0 too.
     #[schemars(range(min = 0, max = 10_000))]
     pub target_concurrency: u32,
+    /// Requests a second that one pod should have, with the metric `RPS`. 0 (the default): 200.
+    #[serde(rename = "targetRPS")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub target_rps: u32,
     /// Percentage of the target that is aimed at, to leave room for growth. Default 70.
     #[schemars(range(min = 1, max = 100))]
     pub target_utilization_percent: u32,
@@ -41,21 +57,70 @@ pub struct Scaling {
     /// Seconds that load must stay lower before pods are removed. Default 0.
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_delay_seconds: u32,
+    /// Floors by the time of day: so many pods at least from each `start` to the next `end`, load or not. Where several are in force the
+    /// highest counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub schedules: Vec<ScalingSchedule>,
+}
+
+/// What load is measured by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ScalingMetric {
+    /// Requests at once.
+    #[default]
+    Concurrency,
+    /// Requests that arrive in a second.
+    #[serde(rename = "RPS")]
+    Rps,
+}
+
+/// A floor by the time of day. Its fields are those of KEDA's cron scaler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingSchedule {
+    /// What decisions call it, for example `office-hours`.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// When the floor begins: a cron expression of five fields (minute, hour, day of month, month, day of week), for example
+    /// `0 8 * * 1-5`.
+    #[schemars(length(max = 100))]
+    pub start: String,
+    /// When it ends: a cron expression, for example `0 18 * * 1-5`.
+    #[schemars(length(max = 100))]
+    pub end: String,
+    /// Time zone of both, by its IANA name, for example `Europe/Berlin`. Default `Etc/UTC`.
+    #[serde(default = "default_time_zone")]
+    #[schemars(length(max = 64))]
+    pub time_zone: String,
+    /// Pods at least while it is in force.
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_replicas: u32,
+}
+
+fn default_time_zone() -> String {
+    "Etc/UTC".to_owned()
 }
 
 impl Default for Scaling {
     fn default() -> Self {
         Self {
             min_replicas: 0,
+            min_active_replicas: 1,
+            activation_replicas: 1,
             max_replicas: 100,
             initial_replicas: 1,
+            metric: ScalingMetric::Concurrency,
             target_concurrency: 0,
+            target_rps: 0,
             target_utilization_percent: 70,
             stable_window_seconds: 60,
             panic_window_percent: 10,
             panic_threshold_percent: 200,
             idle_seconds: 60,
             scale_down_delay_seconds: 0,
+            schedules: Vec::new(),
         }
     }
 }

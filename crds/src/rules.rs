@@ -4,6 +4,8 @@
 //! or the API server refuses the rule as too expensive; every rule has a bad example in `e2e/tests/data/invalid`. Nothing newer
 //! than Kubernetes 1.29's CEL is used.
 
+mod load;
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldRule {
@@ -30,7 +32,7 @@ pub fn all() -> Vec<FieldRule> {
     rules.extend(volumes());
     rules.extend(probes());
     rules.extend(pods());
-    rules.extend(load());
+    rules.extend(load::rules());
     rules
 }
 
@@ -281,36 +283,6 @@ fn pods() -> Vec<FieldRule> {
             "spec.podMetadata.annotations",
             format!("self.all(k, k.matches('{QUALIFIED_NAME}'))"),
             "a key in spec.podMetadata.annotations must be an annotation's, as in example.com/name",
-        ),
-    ]
-}
-
-fn load() -> Vec<FieldRule> {
-    vec![
-        rule(
-            "spec.scaling",
-            "self.minReplicas <= self.maxReplicas",
-            "spec.scaling.minReplicas must not be above spec.scaling.maxReplicas: raise maxReplicas or lower minReplicas",
-        ),
-        rule(
-            "spec.scaling",
-            "self.initialReplicas <= self.maxReplicas",
-            "spec.scaling.initialReplicas must not be above spec.scaling.maxReplicas: raise maxReplicas or lower initialReplicas",
-        ),
-        rule(
-            "spec.scaling",
-            "self.stableWindowSeconds * self.panicWindowPercent >= 100",
-            "the panic window (spec.scaling.panicWindowPercent of stableWindowSeconds) must last a second at least: raise either",
-        ),
-        rule(
-            "spec",
-            "self.concurrency.limit == 0 || self.scaling.targetConcurrency <= self.concurrency.limit",
-            "spec.scaling.targetConcurrency must not be above spec.concurrency.limit, which it could never reach: lower it, or raise the limit",
-        ),
-        rule(
-            "spec.timeouts",
-            "self.requestSeconds == 0 || self.responseStartSeconds <= self.requestSeconds",
-            "spec.timeouts.responseStartSeconds must not be above spec.timeouts.requestSeconds: lower it, or raise requestSeconds",
         ),
     ]
 }

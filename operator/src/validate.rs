@@ -6,6 +6,7 @@ use pilotlight_crds::{Function, FunctionSpec, names};
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::autoscaler::calendar;
 use crate::build::pod::RESERVED_ENV;
 
 /// Longest name: the revision's name `<function>-<n>` is a label's value (63 characters), and so is the name of the
@@ -34,6 +35,7 @@ pub fn validate(function: &Function) -> Vec<Problem> {
     volumes(&function.spec, &mut problems);
     environment(&function.spec, &mut problems);
     pod_labels(&function.spec, &mut problems);
+    schedules(&function.spec, &mut problems);
     problems
 }
 
@@ -109,10 +111,20 @@ fn pod_labels(spec: &FunctionSpec, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Whether a cron expression and a time zone mean anything is more than a rule can tell.
+fn schedules(spec: &FunctionSpec, problems: &mut Vec<Problem>) {
+    for (n, schedule) in spec.scaling.schedules.iter().enumerate() {
+        if let Err(error) = calendar::parse(schedule) {
+            problems.push(problem(format!("spec.scaling.schedules[{n}]"), error.to_string()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::{EnvVar, VolumeMount};
+    use pilotlight_crds::policy::ScalingSchedule;
 
     fn function(name: &str) -> Function {
         let spec = FunctionSpec { image: "example.com/hello:1".to_owned(), ..FunctionSpec::default() };
@@ -134,6 +146,27 @@ mod tests {
             assert_eq!(fields(&function(name)), ["metadata.name"], "{name}");
         }
         assert_eq!(fields(&function(&"a".repeat(53))), ["metadata.name"]);
+    }
+
+    #[test]
+    fn a_schedule_that_means_nothing_is_named_with_a_remedy() {
+        let mut function = function("hello");
+        let fine = ScalingSchedule {
+            name: "office".to_owned(),
+            start: "0 8 * * 1-5".to_owned(),
+            end: "0 18 * * 1-5".to_owned(),
+            time_zone: "Europe/Berlin".to_owned(),
+            min_replicas: 2,
+        };
+        function.spec.scaling.schedules = vec![
+            fine.clone(),
+            ScalingSchedule { start: "0 25 * * *".to_owned(), ..fine.clone() },
+            ScalingSchedule { time_zone: "Europe/Nowhere".to_owned(), ..fine },
+        ];
+        assert_eq!(fields(&function), ["spec.scaling.schedules[1]", "spec.scaling.schedules[2]"]);
+        let words: Vec<_> = validate(&function).iter().map(ToString::to_string).collect();
+        assert!(words[0].contains("start: \"0 25 * * *\" is no cron expression"), "{words:?}");
+        assert!(words[1].contains("timeZone: \"Europe/Nowhere\""), "{words:?}");
     }
 
     #[test]

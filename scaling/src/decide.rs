@@ -9,13 +9,15 @@
 //! What always holds: the result lies within the bounds; more load never gives fewer replicas; panic and missing data never
 //! remove any, except to reach a lowered maximum.
 
+use std::sync::Arc;
+
 use crate::coverage::Span;
 use crate::demand::demand;
+use crate::load::Load;
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::reason::{Bound, Cause, Reason};
 use crate::time::{Millis, Second};
-use crate::windows::Load;
 
 /// Seconds after which a Function under load is looked at again, if nothing pokes before.
 const TICK_SECONDS: u64 = 2;
@@ -43,12 +45,14 @@ pub struct Input<'a> {
     pub start_millis: Option<u64>,
     /// A floor beside `minReplicas`.
     pub floor: Option<Floor>,
+    /// When the floor changes with time alone. `None`: it does not.
+    pub floor_until: Option<Millis>,
     /// What the last decision handed on.
     pub memory: &'a Memory,
 }
 
 /// A floor beside `minReplicas`, for a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Floor {
     /// Replicas at least.
     pub replicas: u32,
@@ -57,12 +61,14 @@ pub struct Floor {
 }
 
 /// Why there is a floor beside `minReplicas`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FloorReason {
     /// A new revision proves that it starts.
     Initial,
     /// No activator is ready, so nobody could wake the Function.
     FailOpen,
+    /// The schedule of this name asks for it at this time.
+    Schedule(Arc<str>),
 }
 
 /// A rung of the idle ladder.
@@ -99,6 +105,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         let queued = input.load.queued;
         return bounded(input, 0, Cause::AtZero { queued }, None, memory);
     }
+    activate(input, &mut memory);
 
     let silence = silence(input, &memory);
     if silence.is_enough() && floor(input).0 == 0 {
@@ -126,7 +133,9 @@ pub fn decide(input: &Input<'_>) -> Decision {
         hold(recent.min(input.current), why);
     }
     let seconds = input.policy.stable_seconds();
-    hold(peak(input, &mut memory, demand.peak, wanted).min(input.current), Cause::Peak { wanted, seconds });
+    // Replicas that activation brought stay as if load had asked for them, so that they do not go the moment they are ready.
+    let asked = demand.peak.max(activation(input, &memory));
+    hold(peak(input, &mut memory, asked, wanted).min(input.current), Cause::Peak { wanted, seconds });
     let seconds = u64::from(input.policy.scale_down_delay_seconds);
     let recent = memory.recommended.highest(input.now, wanted, seconds);
     hold(recent.min(input.current), Cause::Delay { wanted, seconds });
@@ -137,6 +146,20 @@ pub fn decide(input: &Input<'_>) -> Decision {
         hold(input.current, Cause::DataMissing { wanted });
     }
     bounded(input, replicas, cause, bound, memory)
+}
+
+/// Notes whether the activation replicas are ready.
+fn activate(input: &Input<'_>, memory: &mut Memory) {
+    memory.activated |= input.ready >= input.policy.activation_replicas.min(input.policy.ceiling());
+}
+
+/// Replicas that the first request after zero brings at least; 0 where there was none, or once so many have been ready. That pods run
+/// although nobody asked (a new revision proves itself, a schedule) is no activation.
+fn activation(input: &Input<'_>, memory: &Memory) -> u32 {
+    let Some(woken) = memory.awake_since().filter(|_| !memory.activated) else { return 0 };
+    let under_way = input.load.queued + input.load.in_flight > 0;
+    let asked = under_way || input.load.last_active.is_some_and(|at| at.plus_seconds(FRESH_SECONDS) >= woken);
+    if asked { input.policy.activation_replicas } else { 0 }
 }
 
 /// What the peak of the stable window keeps: all of it in its first half, ever less in its second; but of what lies within a quarter above
@@ -208,25 +231,40 @@ fn is_fresh(now: Millis, span: Span) -> bool {
     now.since(span.until.start()) <= FRESH_SECONDS * 1000
 }
 
-/// The least that is allowed, and the bound that says so. The maximum wins over every floor.
-fn floor(input: &Input<'_>) -> (u32, Option<Bound>) {
+/// The least that is allowed at any time, and the bound that says so. The maximum wins over every floor.
+fn floor(input: &Input<'_>) -> (u32, Bound) {
     let min = input.policy.min_replicas;
-    let (replicas, bound) = match input.floor {
+    let (replicas, bound) = match &input.floor {
         Some(floor) if floor.replicas > min => {
-            let Floor { replicas, reason } = floor;
-            (replicas, Bound::Floor(replicas, reason))
+            (floor.replicas, Bound::Floor(floor.replicas, floor.reason.clone()))
         }
         _ => (min, Bound::Min(min)),
     };
-    (replicas.min(input.policy.ceiling()), Some(bound))
+    (replicas.min(input.policy.ceiling()), bound)
+}
+
+/// The least that is allowed beside `replicas`: what holds only while there are any comes on top.
+fn least(input: &Input<'_>, replicas: u32, memory: &Memory) -> (u32, Bound) {
+    let mut least = floor(input);
+    if replicas.max(least.0) == 0 {
+        return least;
+    }
+    let (min_active, activation) = (input.policy.min_active_replicas, activation(input, memory));
+    for (more, bound) in [(min_active, Bound::MinActive(min_active)), (activation, Bound::Activation(activation))] {
+        let more = more.min(input.policy.ceiling());
+        if more > least.0 {
+            least = (more, bound);
+        }
+    }
+    least
 }
 
 /// Moves the result into its bounds and says when to look again.
 fn bounded(input: &Input<'_>, replicas: u32, cause: Cause, bound: Option<Bound>, memory: Memory) -> Decision {
-    let (least, least_bound) = floor(input);
+    let (least, least_bound) = least(input, replicas, &memory);
     let most = input.policy.ceiling();
     let (replicas, bound) = if replicas < least {
-        (least, least_bound)
+        (least, Some(least_bound))
     } else if replicas > most {
         (most, Some(Bound::Max(most)))
     } else {
@@ -243,13 +281,19 @@ fn bounded(input: &Input<'_>, replicas: u32, cause: Cause, bound: Option<Bound>,
 
 /// When time alone could change the decision.
 fn next_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Millis> {
+    // Never at once again: that the floor's time is up may be known here a moment before it is where the floor comes from.
+    let floor_until = input.floor_until.map(|at| at.max(Millis(input.now.0.saturating_add(SOON_MILLIS))));
+    [load_check(input, replicas, memory), floor_until].into_iter().flatten().min()
+}
+
+fn load_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Millis> {
     let tick = input.now.plus_seconds(TICK_SECONDS);
     let load = input.load;
     if (input.current, replicas, load.queued) == (0, 0, 0) {
         return None;
     }
     let quiet = load.queued + load.in_flight == 0
-        && load.stable.is_none_or(|window| window.concurrency_milli == 0)
+        && load.stable.is_none_or(|window| window.concurrency_milli == 0 && window.arrivals == 0)
         && memory.panic_until.is_none();
     if !quiet || replicas != input.current {
         return Some(tick);
@@ -260,6 +304,6 @@ fn next_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Milli
     let silence = silence(input, memory);
     let missing = (silence.needed_seconds * 1000).saturating_sub(silence.millis);
     let reached = Millis(input.now.0.saturating_add(missing.max(SOON_MILLIS)));
-    let waits_for_time_only = silence.millis > 0 && replicas == 1;
+    let waits_for_time_only = silence.millis > 0 && replicas == least(input, 1, memory).0.max(1);
     Some(if waits_for_time_only { reached } else { tick })
 }

@@ -2,14 +2,16 @@
 //!
 //! Load is the *offered load*: what concurrency would be if nobody had to wait, by Little's law (L = λ·W; J. D. C. Little, 1961). A
 //! backlog is not demand that lasts: it is worked off once, and counting it as concurrency starts pods that have nothing to do when they
-//! are ready. Where it is not known yet how long a request lasts, a request that waits counts like one in flight.
+//! are ready. Where it is not known yet how long a request lasts, a request that waits counts like one in flight. A rate needs no such care:
+//! arrivals are the offered load.
 //!
 //! What always holds: more load lately never asks for less; what is in flight always counts.
 
 use crate::decide::Input;
+use crate::load::{Average, Load, Service, Window};
 use crate::memory::Memory;
+use crate::policy::{Metric, Target};
 use crate::reason::Cause;
-use crate::windows::{Average, Load, Service};
 
 /// Milliseconds that a start is taken to need where none was measured.
 const START_MILLIS: u64 = 2_000;
@@ -43,34 +45,66 @@ impl Demand {
     }
 }
 
+/// The load of both windows by one metric.
+struct Measured {
+    target: Target,
+    stable: Option<Average>,
+    lately: Option<Average>,
+}
+
 /// What load asks for, and whether it is a panic, noted in `memory`.
 pub(crate) fn demand(input: &Input<'_>, memory: &mut Memory) -> Demand {
     let (policy, load) = (input.policy, input.load);
-    let target_milli = policy.target_milli();
     memory.service = load.stable.and_then(|window| window.service()).or(memory.service);
-    let stable = load.stable.map(|window| window.offered(memory.service));
-    let lately = load.panic.map(|window| window.offered(memory.service));
-    let burst = lately.map_or(0, |average| pods(average, target_milli));
-    let queue = queue(input, memory.service);
-    panic(input, memory, burst.max(queue));
+    let service = memory.service;
+    let measured: Vec<Measured> = policy
+        .targets()
+        .map(|target| Measured {
+            target,
+            stable: load.stable.map(|window| average(&window, target.metric, service)),
+            lately: load.panic.map(|window| average(&window, target.metric, service)),
+        })
+        .collect();
+    let burst = burst(&measured);
+    let queue = queue(input, service);
+    panic(input, memory, burst.map_or(0, |(pods, ..)| pods).max(queue));
 
-    let unremoved = lately.map(|average| (burst, Cause::Lately { average, target_milli }));
-    let mut demand = Demand { replicas: 0, cause: None, peak: 0, lately: unremoved };
-    if let Some(average) = stable {
-        demand.raise(pods(average, target_milli), Some(Cause::Stable { average, target_milli }));
+    let lately = burst.map(|(pods, average, target_milli)| (pods, Cause::Lately { average, target_milli }));
+    let mut demand = Demand { replicas: 0, cause: None, peak: 0, lately };
+    for Measured { target, stable, lately } in &measured {
+        if let Some(average) = *stable {
+            let target_milli = target.milli;
+            demand.raise(pods(average, target_milli), Some(Cause::Stable { average, target_milli }));
+        }
+        if let (Some(stable), Some(average)) = (*stable, *lately) {
+            let (ahead, start_millis) = ahead(input, stable, average);
+            let target_milli = target.filled_milli;
+            let cause = Cause::Rising { average, ahead, start_millis, target_milli };
+            demand.raise_lately(pods(ahead, target_milli), Some(cause));
+        }
     }
-    if let (Some(stable), Some(lately)) = (stable, lately) {
-        let (ahead, start_millis) = ahead(input, stable, lately);
-        let target_milli = policy.filled_milli();
-        let cause = Cause::Rising { average: lately, ahead, start_millis, target_milli };
-        demand.raise_lately(pods(ahead, target_milli), Some(cause));
-    }
-    if memory.panic_until.is_some() {
-        demand.raise_lately(burst, lately.map(|average| Cause::Panic { average, target_milli }));
+    if let (Some(_), Some((pods, average, target_milli))) = (memory.panic_until, burst) {
+        demand.raise_lately(pods, Some(Cause::Panic { average, target_milli }));
     }
     let Load { queued, in_flight, .. } = *load;
     demand.raise(queue, Some(Cause::Queue { queued, in_flight, slots: policy.slots() }));
     demand
+}
+
+fn average(window: &Window, metric: Metric, service: Option<Service>) -> Average {
+    match metric {
+        Metric::Concurrency => window.offered(service),
+        Metric::Rps => window.rate(),
+    }
+}
+
+/// What the panic window asks for: pods, the average that asks for most of them, and what one pod should have of it.
+fn burst(measured: &[Measured]) -> Option<(u32, Average, u64)> {
+    let all = measured.iter().filter_map(|measured| {
+        let (average, milli) = (measured.lately?, measured.target.milli);
+        Some((pods(average, milli), average, milli))
+    });
+    all.max_by_key(|(pods, ..)| *pods)
 }
 
 /// Begins, prolongs or ends panic.
@@ -141,7 +175,6 @@ mod tests {
     use super::*;
     use crate::policy::Policy;
     use crate::time::Millis;
-    use crate::windows::Window;
 
     fn waiting(queued: u64, ready: u32, start_millis: u64, service: Option<Service>) -> u32 {
         let policy = Policy { concurrency_limit: 10, ..Policy::default() };
@@ -156,6 +189,7 @@ mod tests {
             ready,
             start_millis: Some(start_millis),
             floor: None,
+            floor_until: None,
             memory: &Memory::default(),
         };
         queue(&input, service)
@@ -200,9 +234,10 @@ mod tests {
             ready: 1,
             start_millis: Some(27_000),
             floor: None,
+            floor_until: None,
             memory: &memory,
         };
-        let average = |milli: u64| Average { sum_milli: milli * 6, seconds: 6 };
+        let average = |milli: u64| Average { metric: Metric::Concurrency, sum_milli: milli * 6, seconds: 6 };
         // The middles of 60 s and 6 s lie 27 s apart.
         assert_eq!(ahead(&input, average(10_000), average(30_000)).0.milli(), 50_000);
         assert_eq!(ahead(&input, average(30_000), average(10_000)).0.milli(), 10_000);

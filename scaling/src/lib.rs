@@ -3,6 +3,7 @@
 //! Nothing here knows Kubernetes, an async runtime, a socket or a clock; `now` is an argument. The way of a decision:
 //! activators' batches are aligned to whole seconds ([`Alignment`]), [`Coverage`] remembers which seconds each activator
 //! has told about, [`Windows`] keeps one Function's load in them, and [`decide`] turns the [`Load`] into a [`Decision`].
+//! Beside load there is the time of day: [`scheduled`] says which floor cron schedules ask for at a moment, and until when.
 //!
 //! What always holds: no data is not zero. A second that an activator did not tell about is filled with its last share, and
 //! nothing is scaled down on it.
@@ -11,17 +12,21 @@ mod alignment;
 mod coverage;
 mod decide;
 mod demand;
+mod load;
 mod memory;
 mod policy;
 mod reason;
+mod schedule;
 mod time;
 mod windows;
 
 pub use alignment::Alignment;
 pub use coverage::{ActivatorId, Coverage, Origin, Span};
 pub use decide::{Decision, Floor, FloorReason, Input, Rung, decide};
+pub use load::{Average, Load, Service, Window};
 pub use memory::Memory;
-pub use policy::Policy;
+pub use policy::{Metric, Policy, Target};
 pub use reason::{Bound, Cause, Reason};
+pub use schedule::{Schedule, ScheduleError, Scheduled, scheduled};
 pub use time::{Millis, Second};
-pub use windows::{Average, Load, Sample, Service, Window, Windows};
+pub use windows::{Sample, Windows};

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::time::{Millis, Second};
-use crate::windows::Service;
+use crate::load::Service;
 
 /// Since when a Function has had replicas, as far as is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,8 @@ impl Maxima {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub(crate) awake: Awake,
+    /// Whether the activation replicas have been ready since zero.
+    pub(crate) activated: bool,
     pub(crate) panic_until: Option<Millis>,
     /// The last known service time; it outlives zero.
     pub(crate) service: Option<Service>,
@@ -84,6 +86,7 @@ impl Memory {
             (_, Awake::No) => Awake::Since(now),
             (_, known) => known,
         };
+        self.activated &= current > 0;
     }
 
     /// Forgets panic, peaks and recommendations: what was before zero says nothing about what comes after.

@@ -3,16 +3,55 @@
 //! What always holds: whatever the numbers are, the methods give values that a decision can compute with: a target above
 //! zero, windows of at least a second, a maximum of at least one.
 
-/// Target concurrency where neither a target nor a hard limit is set.
+/// Target concurrency where neither a target nor a hard limit is set; Knative's default.
 const DEFAULT_TARGET: u32 = 100;
+/// Target rate where none is set, in requests a second; Knative's default.
+const DEFAULT_TARGET_RPS: u32 = 200;
+
+/// What load is measured by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Requests at once: the offered load.
+    #[default]
+    Concurrency,
+    /// Requests that arrive in a second.
+    Rps,
+}
+
+/// How much load one pod should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What is measured.
+    pub metric: Metric,
+    /// What is aimed at, in thousandths: target × utilization. Never 0.
+    pub milli: u64,
+    /// Up to what a pod may fill for a short while before others are added, in thousandths: half way between what is aimed at and what it
+    /// can take. Never 0.
+    pub filled_milli: u64,
+}
+
+impl Target {
+    fn new(metric: Metric, target: u32, full: u32, utilization_percent: u32) -> Self {
+        let milli = u64::from(target) * u64::from(utilization_percent.clamp(1, 100)) * 10;
+        Self { metric, milli, filled_milli: (milli + u64::from(full) * 1000).div_ceil(2) }
+    }
+}
 
 /// What a Function's author asks of scaling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Replicas that always run.
     pub min_replicas: u32,
+    /// Replicas at least while there are any: they go to zero at once.
+    pub min_active_replicas: u32,
+    /// Replicas that the first request after zero brings at least. It counts until so many have been ready once.
+    pub activation_replicas: u32,
     /// Replicas at most. 0 counts as 1.
     pub max_replicas: u32,
+    /// What load is measured by.
+    pub metric: Metric,
+    /// Requests a second that one pod should have, where that is the metric. 0: 200.
+    pub target_rps: u32,
     /// Requests at once that one pod should have. 0: `concurrency_limit`, or 100 where that is 0 too.
     pub target_concurrency: u32,
     /// Hard limit of requests at one pod at one moment. 0: none.
@@ -40,7 +79,11 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             min_replicas: 0,
+            min_active_replicas: 1,
+            activation_replicas: 1,
             max_replicas: 100,
+            metric: Metric::Concurrency,
+            target_rps: 0,
             target_concurrency: 0,
             concurrency_limit: 0,
             target_utilization_percent: 70,
@@ -74,12 +117,32 @@ impl Policy {
         }
     }
 
-    /// Concurrency aimed at in one pod, in thousandths: target × utilization, never above the hard limit and never 0.
+    /// What one pod should have, for each metric that counts. With a rate as metric a hard limit of concurrency counts as well: pods
+    /// that are full take no more, whatever rate was hoped for.
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
+        let concurrency = match self.metric {
+            Metric::Concurrency => Some(self.concurrency_target()),
+            Metric::Rps => (self.concurrency_limit > 0).then(|| self.limit_target()),
+        };
+        let rate = (self.metric == Metric::Rps).then(|| self.rate_target());
+        rate.into_iter().chain(concurrency)
+    }
+
+    /// Concurrency that one pod should have: the target, never above the hard limit.
     #[must_use]
-    pub fn target_milli(&self) -> u64 {
+    pub fn concurrency_target(&self) -> Target {
         let target = if self.target_concurrency > 0 { self.target_concurrency.min(self.slots()) } else { self.slots() };
-        let percent = u64::from(self.target_utilization_percent.clamp(1, 100));
-        u64::from(target) * percent * 10
+        Target::new(Metric::Concurrency, target, self.slots(), self.target_utilization_percent)
+    }
+
+    fn limit_target(&self) -> Target {
+        let limit = self.concurrency_limit;
+        Target::new(Metric::Concurrency, limit, limit, self.target_utilization_percent)
+    }
+
+    fn rate_target(&self) -> Target {
+        let target = if self.target_rps > 0 { self.target_rps } else { DEFAULT_TARGET_RPS };
+        Target::new(Metric::Rps, target, target, self.target_utilization_percent)
     }
 
     /// Length of the stable window, in seconds.
@@ -93,13 +156,6 @@ impl Policy {
     pub fn panic_seconds(&self) -> u64 {
         let percent = u64::from(self.panic_window_percent.clamp(1, 100));
         (self.stable_seconds() * percent).div_ceil(100)
-    }
-
-    /// Concurrency up to which a pod may fill for a short while before others are added, in thousandths: half way between the target and the
-    /// slots. Never 0.
-    #[must_use]
-    pub fn filled_milli(&self) -> u64 {
-        (self.target_milli() + u64::from(self.slots()) * 1000).div_ceil(2)
     }
 
     /// Seconds after the last surge during which nothing is removed: two panic windows, so that the surge has left the panic window for
@@ -123,7 +179,7 @@ mod tests {
     #[test]
     fn the_target_comes_from_the_target_the_limit_or_the_default() {
         let target = |target_concurrency, concurrency_limit| {
-            Policy { target_concurrency, concurrency_limit, ..Policy::default() }.target_milli()
+            Policy { target_concurrency, concurrency_limit, ..Policy::default() }.concurrency_target().milli
         };
         assert_eq!(target(0, 0), 70_000);
         assert_eq!(target(0, 10), 7_000);
@@ -145,7 +201,7 @@ mod tests {
             ..Policy::default()
         };
         assert_eq!(policy.ceiling(), 1);
-        assert!(policy.target_milli() > 0);
+        assert!(policy.targets().all(|target| target.milli > 0 && target.filled_milli > 0));
         assert_eq!(policy.stable_seconds(), 1);
         assert_eq!(policy.panic_seconds(), 1);
         assert_eq!(policy.silence_seconds(), 1);

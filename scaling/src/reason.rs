@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::decide::FloorReason;
-use crate::windows::Average;
+use crate::load::Average;
+use crate::policy::Metric;
 
 /// Why a decision is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,21 +37,21 @@ pub enum Cause {
         /// Seconds of silence asked for.
         needed_seconds: u64,
     },
-    /// Average concurrency over the stable window.
+    /// Average concurrency, or rate of requests, over the stable window.
     Stable {
         /// The average.
         average: Average,
-        /// Concurrency aimed at in one pod, in thousandths.
+        /// What is aimed at in one pod, in thousandths.
         target_milli: u64,
     },
-    /// Average concurrency over the panic window, which overwhelms the ready pods.
+    /// Average concurrency, or rate of requests, over the panic window, which overwhelms the ready pods.
     Panic {
         /// The average.
         average: Average,
-        /// Concurrency aimed at in one pod, in thousandths.
+        /// What is aimed at in one pod, in thousandths.
         target_milli: u64,
     },
-    /// Average concurrency over the panic window, drawn on to when a new pod would be ready: more than the pods should fill up to.
+    /// Average concurrency, or rate of requests, over the panic window, drawn on to when a new pod would be ready: more than the pods should fill up to.
     Rising {
         /// The average.
         average: Average,
@@ -58,14 +59,14 @@ pub enum Cause {
         ahead: Average,
         /// In so many ms.
         start_millis: u64,
-        /// Concurrency that one pod may fill up to, in thousandths.
+        /// Up to what one pod may fill, in thousandths.
         target_milli: u64,
     },
-    /// Average concurrency over the panic window: not enough to add replicas, but too much to remove any.
+    /// Average concurrency, or rate of requests, over the panic window: not enough to add replicas, but too much to remove any.
     Lately {
         /// The average.
         average: Average,
-        /// Concurrency aimed at in one pod, in thousandths.
+        /// What is aimed at in one pod, in thousandths.
         target_milli: u64,
     },
     /// Requests wait: each needs a slot now.
@@ -104,10 +105,14 @@ pub enum Cause {
 }
 
 /// A bound that a number of replicas was moved to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// `minReplicas`.
     Min(u32),
+    /// `minActiveReplicas`.
+    MinActive(u32),
+    /// `activationReplicas`.
+    Activation(u32),
     /// `maxReplicas`.
     Max(u32),
     /// A floor beside `minReplicas`.
@@ -122,11 +127,14 @@ impl Reason {
     /// A CamelCase word for metrics and JSON: that of the bound where there is one, else the cause's.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self.bound {
+        match &self.bound {
             Some(Bound::Min(_)) => "MinReplicas",
+            Some(Bound::MinActive(_)) => "MinActiveReplicas",
+            Some(Bound::Activation(_)) => "ActivationReplicas",
             Some(Bound::Max(_)) => "MaxReplicas",
             Some(Bound::Floor(_, FloorReason::Initial)) => "InitialReplicas",
             Some(Bound::Floor(_, FloorReason::FailOpen)) => "FailOpen",
+            Some(Bound::Floor(_, FloorReason::Schedule(_))) => "Schedule",
             Some(Bound::UpRate(_) | Bound::DownRate(_)) | None => self.cause.code(),
         }
     }
@@ -156,9 +164,13 @@ impl Cause {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cause.fmt(f)?;
-        match self.bound {
+        match &self.bound {
             None => Ok(()),
             Some(Bound::Min(n)) => write!(f, "; minReplicas is {n}"),
+            Some(Bound::MinActive(n)) => write!(f, "; minActiveReplicas is {n}"),
+            Some(Bound::Activation(n)) => {
+                write!(f, "; activationReplicas is {n}, and so many have not been ready since zero")
+            }
             Some(Bound::Max(n)) => write!(f, "; maxReplicas is {n}"),
             Some(Bound::Floor(n, FloorReason::Initial)) => {
                 write!(f, "; a new revision proves itself with {n}")
@@ -166,6 +178,7 @@ impl fmt::Display for Reason {
             Some(Bound::Floor(n, FloorReason::FailOpen)) => {
                 write!(f, "; no activator is ready, so {n} must run")
             }
+            Some(Bound::Floor(n, FloorReason::Schedule(name))) => write!(f, "; the schedule {name} keeps {n}"),
             Some(Bound::UpRate(n)) => write!(f, "; one step goes up to {n} at most"),
             Some(Bound::DownRate(n)) => write!(f, "; one step goes down to {n} at most"),
         }
@@ -186,14 +199,14 @@ impl fmt::Display for Cause {
                 write!(f, "no request for {silent_seconds} s of the {needed_seconds} s until zero")
             }
             Self::Stable { average, target_milli } | Self::Lately { average, target_milli } => {
-                concurrency(f, *average, *target_milli)
+                measured(f, *average, *target_milli)
             }
             Self::Panic { average, target_milli } => {
-                concurrency(f, *average, *target_milli)?;
+                measured(f, *average, *target_milli)?;
                 write!(f, ", more than the ready pods can bear")
             }
             Self::Rising { average, ahead, start_millis, target_milli } => {
-                concurrency(f, *average, *target_milli)?;
+                measured(f, *average, *target_milli)?;
                 write!(f, ", and {} when a new one has started in {start_millis} ms", Thousandths(ahead.milli()))
             }
             Self::Queue { queued, in_flight, slots } => {
@@ -215,14 +228,12 @@ impl fmt::Display for Cause {
     }
 }
 
-fn concurrency(f: &mut fmt::Formatter<'_>, average: Average, target_milli: u64) -> fmt::Result {
-    write!(
-        f,
-        "concurrency {} over {} s, {} for each pod",
-        Thousandths(average.milli()),
-        average.seconds,
-        Thousandths(target_milli)
-    )
+fn measured(f: &mut fmt::Formatter<'_>, average: Average, target_milli: u64) -> fmt::Result {
+    let (number, seconds, each) = (Thousandths(average.milli()), average.seconds, Thousandths(target_milli));
+    match average.metric {
+        Metric::Concurrency => write!(f, "concurrency {number} over {seconds} s, {each} for each pod"),
+        Metric::Rps => write!(f, "{number} requests/s over {seconds} s, {each} for each pod"),
+    }
 }
 
 /// Shows thousandths with at most two decimals.
@@ -246,7 +257,10 @@ mod tests {
     #[test]
     fn a_reason_reads_as_a_sentence() {
         let reason = Reason {
-            cause: Cause::Stable { average: Average { sum_milli: 255_300, seconds: 60 }, target_milli: 700 },
+            cause: Cause::Stable {
+                average: Average { metric: Metric::Concurrency, sum_milli: 255_300, seconds: 60 },
+                target_milli: 700,
+            },
             bound: Some(Bound::Max(5)),
         };
         assert_eq!(reason.to_string(), "concurrency 4.25 over 60 s, 0.7 for each pod; maxReplicas is 5");

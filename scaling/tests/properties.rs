@@ -4,7 +4,7 @@ mod common;
 
 use common::{A, Simulation, steady};
 use pilotlight_scaling::{
-    ActivatorId, Average, Cause, Coverage, Input, Load, Memory, Millis, Origin, Policy, Sample, Second, Span, Window,
+    ActivatorId, Average, Cause, Coverage, Input, Load, Memory, Metric, Millis, Origin, Policy, Sample, Second, Span, Window,
     Windows, decide,
 };
 use proptest::collection::vec;
@@ -88,6 +88,7 @@ fn memories() -> impl Strategy<Value = Memory> {
                 ready: current,
                 start_millis: None,
                 floor: None,
+                floor_until: None,
                 memory: &memory,
             };
             memory = decide(&input).memory;
@@ -109,7 +110,7 @@ proptest! {
         current in 0_u32..60, ready in 0_u32..60,
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= policy.min_replicas);
         prop_assert!(decision.replicas <= policy.ceiling());
@@ -137,7 +138,7 @@ proptest! {
             last_active: load.last_active.map(|at| Millis(at.0 + more.4)),
         };
         let replicas = |load: &Load| decide(&Input {
-            now: NOW, policy: &policy, load, span, current, ready, start_millis: start, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load, span, current, ready, start_millis: start, floor: None, floor_until: None, memory: &memory,
         }).replicas;
         prop_assert!(replicas(&higher) >= replicas(&load));
     }
@@ -155,7 +156,7 @@ proptest! {
         ],
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span: missing, current, ready, start_millis: None, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span: missing, current, ready, start_millis: None, floor: None, floor_until: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
     }
@@ -168,7 +169,7 @@ proptest! {
         let told = u64::from(policy.stable_window_seconds.min(policy.idle_seconds)) - 1;
         let span = Some(Span { from: Second(1000 - told), until: Second(1000) });
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
     }
@@ -217,7 +218,7 @@ proptest! {
             simulation.pass(Some(requests));
         }
         prop_assert_eq!(simulation.writes, writes, "it moved after it had settled");
-        let target = simulation.policy.target_milli();
+        let target = simulation.policy.concurrency_target().milli;
         let enough = (u64::from(requests) * 1000).div_ceil(target);
         let expected = enough
             .max(u64::from(simulation.policy.min_replicas))
@@ -326,7 +327,7 @@ fn oracle(events: &[(u64, u64, u32, u32)], window: u64, hold: u64) -> Option<Ave
             sum_milli += held.copied().unwrap_or(0);
         }
     }
-    (seconds > 0).then_some(Average { sum_milli, seconds })
+    (seconds > 0).then_some(Average { metric: Metric::Concurrency, sum_milli, seconds })
 }
 
 /// Whether the next second of `requests` overwhelms the pods that are ready at its end, computed beside the simulation.
@@ -368,6 +369,7 @@ fn a_wake_without_any_sample_is_not_undone_before_the_idle_time() {
             ready: 0,
             start_millis: None,
             floor: None,
+            floor_until: None,
             memory: &memory,
         });
         if current == 1 && decision.replicas == 0 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotlight_crds::diagnosis::{Reason, WillItHealAlone};
+use pilotlight_crds::policy::Scaling;
 use pilotlight_crds::{Function, condition};
 
 use super::pod::PodView;
@@ -93,7 +94,7 @@ impl FunctionConfig {
             key,
             port: route.map(|route| route.port).filter(|port| *port != 0),
             revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
-            wake_replicas: i32::try_from(spec.scaling.min_replicas.max(1)).unwrap_or(1),
+            wake_replicas: wake_replicas(&spec.scaling),
             limit: spec.concurrency.limit,
             target: target(spec.scaling.target_concurrency, spec.concurrency.limit),
             request_timeout: seconds(spec.timeouts.request_seconds),
@@ -106,6 +107,13 @@ impl FunctionConfig {
             failing: failing(function),
         })
     }
+}
+
+/// What the autoscaler would ask for at the first request after zero, so that nobody waits for its step from one to more.
+fn wake_replicas(scaling: &Scaling) -> i32 {
+    let Scaling { min_replicas, min_active_replicas, activation_replicas, max_replicas, .. } = *scaling;
+    let least = min_replicas.max(min_active_replicas).max(activation_replicas).min(max_replicas).max(1);
+    i32::try_from(least).unwrap_or(1)
 }
 
 /// As the autoscaler understands `scaling.targetConcurrency`, where 0 stands for the limit and else for 100.

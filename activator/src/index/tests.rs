@@ -65,6 +65,18 @@ fn zero_means_no_timeout_and_min_replicas_are_woken_together() {
 }
 
 #[test]
+fn a_wake_asks_for_what_the_autoscaler_would() {
+    for (scaling, replicas) in [
+        (json!({"activationReplicas": 4}), 4),
+        (json!({"minActiveReplicas": 2, "activationReplicas": 1}), 2),
+        (json!({"activationReplicas": 4, "maxReplicas": 3}), 3),
+    ] {
+        let config = FunctionConfig::from_function(&function(|f| f["spec"]["scaling"] = scaling.clone())).unwrap();
+        assert_eq!(config.wake_replicas, replicas, "{scaling}");
+    }
+}
+
+#[test]
 fn a_port_that_two_claim_has_one_holder_whatever_the_order() {
     let other = function(|f| f["metadata"]["name"] = json!("aaa"));
     for order in [[&function(|_| {}), &other], [&other, &function(|_| {})]] {

@@ -60,6 +60,7 @@ impl Scaler for Ours {
             ready: now.ready,
             start_millis: now.started_in.map(|micros| micros / 1000),
             floor: None,
+            floor_until: None,
             memory: &self.memory,
         });
         self.memory = decision.memory;

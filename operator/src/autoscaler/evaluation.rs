@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::calendar::Calendar;
 use super::cluster::Cluster;
 use super::control::ControlClient;
 use super::decisions::DecisionLog;
@@ -60,6 +61,7 @@ pub(super) struct Evaluation<C> {
     pub(super) ledger: Ledger,
     pub(super) registry: Registry,
     pub(super) schedule: Schedule,
+    pub(super) calendar: Calendar,
     pub(super) progress: HashMap<FunctionKey, Progress>,
     pub(super) listeners: HashMap<ActivatorId, AbortHandle>,
     pub(super) steps: JoinSet<Done>,
@@ -174,6 +176,7 @@ impl<C: Cluster> Evaluation<C> {
     fn forget(&mut self, key: &FunctionKey) {
         self.ledger.forget(key);
         self.schedule.forget(key);
+        self.calendar.forget(key);
         self.progress.remove(key);
         self.decisions.forget(key);
         self.metrics.forget(key);
@@ -223,12 +226,15 @@ impl<C: Cluster> Evaluation<C> {
             if let Some(event) = progress.notice_wake(key, active) {
                 self.tell(event);
             }
-            let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open());
+            let schedules = &function.spec.scaling.schedules;
+            let (scheduled, floor_until) = self.calendar.floor(key, schedules, jiff::Timestamp::now(), now);
+            let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open(), scheduled);
             let scene = Scene {
                 policy: situation::policy(function),
                 current: active.replicas,
                 ready: active.ready,
                 floor,
+                floor_until,
                 led_since: self.led_since(key),
             };
             let (step, check) = self.decide(key, active, &scene, now);

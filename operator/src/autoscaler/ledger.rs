@@ -30,6 +30,8 @@ pub(super) struct Scene {
     pub(super) current: u32,
     pub(super) ready: u32,
     pub(super) floor: Option<Floor>,
+    /// When the floor changes with time alone.
+    pub(super) floor_until: Option<Millis>,
     /// Since when every request passes an activator: what they told of earlier seconds says nothing. `None`: it does not now.
     pub(super) led_since: Option<Millis>,
 }
@@ -145,7 +147,8 @@ impl Ledger {
             current: scene.current,
             ready: scene.ready,
             start_millis: track.start_millis,
-            floor: scene.floor,
+            floor: scene.floor.clone(),
+            floor_until: scene.floor_until,
             memory: &track.memory,
         });
         track.memory = decision.memory.clone();

@@ -6,6 +6,7 @@
 //!
 //! It runs in the leader only: start it after the lease is won and cancel `shutdown` when it is lost.
 
+pub(crate) mod calendar;
 mod clock;
 mod cluster;
 mod control;
@@ -46,6 +47,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use calendar::Calendar;
 use clock::Clock;
 use cluster::{Cluster, KubeCluster};
 use control::ControlClient;
@@ -141,6 +143,7 @@ fn assemble<C: Cluster>(
         ledger: Ledger::default(),
         registry,
         schedule: Schedule::default(),
+        calendar: Calendar::default(),
         progress: HashMap::new(),
         listeners: HashMap::new(),
         steps: JoinSet::new(),

@@ -9,7 +9,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use pilotlight_crds::Function;
 use pilotlight_crds::names::LABEL_FUNCTION;
-use pilotlight_scaling::{Floor, FloorReason, Millis, Policy};
+use pilotlight_crds::policy::ScalingMetric;
+use pilotlight_scaling::{Floor, FloorReason, Metric, Millis, Policy};
 
 /// Milliseconds that a revision must be out of use before it goes to zero: long enough for a route to change hands.
 pub(super) const SUPERSEDED_MILLIS: u64 = 10_000;
@@ -40,7 +41,14 @@ pub(super) fn policy(function: &Function) -> Policy {
     let scaling = &function.spec.scaling;
     Policy {
         min_replicas: scaling.min_replicas,
+        min_active_replicas: scaling.min_active_replicas,
+        activation_replicas: scaling.activation_replicas,
         max_replicas: scaling.max_replicas,
+        metric: match scaling.metric {
+            ScalingMetric::Concurrency => Metric::Concurrency,
+            ScalingMetric::Rps => Metric::Rps,
+        },
+        target_rps: scaling.target_rps,
         target_concurrency: scaling.target_concurrency,
         concurrency_limit: function.spec.concurrency.limit,
         target_utilization_percent: scaling.target_utilization_percent,
@@ -53,11 +61,11 @@ pub(super) fn policy(function: &Function) -> Policy {
     }
 }
 
-/// The floor beside `minReplicas`: the higher of the two there may be.
-pub(super) fn floor(initial: Option<u32>, fail_open: bool) -> Option<Floor> {
+/// The floor beside `minReplicas`: the highest of those there may be.
+pub(super) fn floor(initial: Option<u32>, fail_open: bool, scheduled: Option<Floor>) -> Option<Floor> {
     let initial = initial.map(|replicas| Floor { replicas, reason: FloorReason::Initial });
     let open = fail_open.then_some(Floor { replicas: 1, reason: FloorReason::FailOpen });
-    initial.into_iter().chain(open).max_by_key(|floor| floor.replicas)
+    scheduled.into_iter().chain(initial).chain(open).max_by_key(|floor| floor.replicas)
 }
 
 /// The revision that gets the traffic.

@@ -97,7 +97,8 @@ impl Simulation {
             current: self.current,
             ready: self.ready(),
             start_millis: Some(self.start_seconds * 1000),
-            floor: self.floor,
+            floor: self.floor.clone(),
+            floor_until: None,
             memory: &self.memory,
         });
         self.memory = decision.memory.clone();

@@ -138,6 +138,7 @@ fn scene(current: u32) -> Scene {
         current,
         ready: current,
         floor: None,
+        floor_until: None,
         led_since: Some(Millis(0)),
     }
 }

@@ -1,0 +1,90 @@
+//! Rules about load: scaling, and how long a request may take.
+
+use super::{DNS_LABEL, FieldRule, rule};
+
+pub(super) fn rules() -> Vec<FieldRule> {
+    let mut rules = vec![
+        rule(
+            "spec.scaling",
+            "self.minReplicas <= self.maxReplicas",
+            "spec.scaling.minReplicas must not be above spec.scaling.maxReplicas: raise maxReplicas or lower minReplicas",
+        ),
+        rule(
+            "spec.scaling",
+            "self.initialReplicas <= self.maxReplicas",
+            "spec.scaling.initialReplicas must not be above spec.scaling.maxReplicas: raise maxReplicas or lower initialReplicas",
+        ),
+        rule(
+            "spec.scaling",
+            "self.minActiveReplicas <= self.maxReplicas",
+            "spec.scaling.minActiveReplicas must not be above spec.scaling.maxReplicas: raise maxReplicas or lower minActiveReplicas",
+        ),
+        rule(
+            "spec.scaling",
+            "self.activationReplicas <= self.maxReplicas",
+            "spec.scaling.activationReplicas must not be above spec.scaling.maxReplicas: raise maxReplicas or lower activationReplicas",
+        ),
+        rule(
+            "spec.scaling",
+            "self.targetRPS == 0 || self.metric == 'RPS'",
+            "spec.scaling.targetRPS counts only with the metric RPS: set spec.scaling.metric to RPS, or leave targetRPS out",
+        ),
+        rule(
+            "spec.scaling",
+            "self.targetConcurrency == 0 || self.metric == 'Concurrency'",
+            "spec.scaling.targetConcurrency counts only with the metric Concurrency: set targetRPS instead, or leave metric out",
+        ),
+        rule(
+            "spec.scaling",
+            "self.stableWindowSeconds * self.panicWindowPercent >= 100",
+            "the panic window (spec.scaling.panicWindowPercent of stableWindowSeconds) must last a second at least: raise either",
+        ),
+        rule(
+            "spec",
+            "self.concurrency.limit == 0 || self.scaling.targetConcurrency <= self.concurrency.limit",
+            "spec.scaling.targetConcurrency must not be above spec.concurrency.limit, which it could never reach: lower it, or raise the limit",
+        ),
+        rule(
+            "spec.timeouts",
+            "self.requestSeconds == 0 || self.responseStartSeconds <= self.requestSeconds",
+            "spec.timeouts.responseStartSeconds must not be above spec.timeouts.requestSeconds: lower it, or raise requestSeconds",
+        ),
+    ];
+    rules.extend(schedules());
+    rules
+}
+
+fn schedules() -> Vec<FieldRule> {
+    let mut rules = vec![
+        rule(
+            "spec.scaling",
+            "!has(self.schedules) || self.schedules.all(s, s.minReplicas <= self.maxReplicas)",
+            "minReplicas in spec.scaling.schedules must not be above spec.scaling.maxReplicas: raise maxReplicas or lower it",
+        ),
+        rule(
+            "spec.scaling.schedules[].name",
+            format!("self.matches('{DNS_LABEL}')"),
+            "the name of an entry of spec.scaling.schedules must consist of lower case letters, digits and '-', and neither begin nor end with '-'",
+        ),
+        rule(
+            "spec.scaling.schedules[].timeZone",
+            "self.matches('^[A-Z][-A-Za-z0-9_+]*(/[-A-Za-z0-9_+]+)*$') && self != 'Local'",
+            "timeZone in spec.scaling.schedules must be an IANA name: for example Europe/Berlin or Etc/UTC",
+        ),
+        rule(
+            "spec.scaling.schedules[]",
+            "self.start != self.end",
+            "start and end of an entry of spec.scaling.schedules must not be the same: it would never be in force",
+        ),
+    ];
+    for (path, field) in [("spec.scaling.schedules[].start", "start"), ("spec.scaling.schedules[].end", "end")] {
+        rules.push(rule(
+            path,
+            "self.matches('^[-A-Za-z0-9*,/]+( [-A-Za-z0-9*,/]+){4}$')",
+            format!(
+                "{field} in spec.scaling.schedules must be a cron expression of five fields (minute, hour, day of month, month, day of week) with single spaces between: for example 0 8 * * 1-5"
+            ),
+        ));
+    }
+    rules
+}
