@@ -84,8 +84,7 @@ fn every_bound_has_a_bad_example() {
             want(format!("{path}: Unsupported value"));
         }
         // Below Pilotlight's own fields are Kubernetes' types, whose lists and strings share one general bound each.
-        let own =
-            path.matches('.').count() == 1 || path.contains("podMetadata") || path.starts_with("spec.scaling");
+        let own = path.matches('.').count() == 1 || path.contains("podMetadata") || path.starts_with("spec.scaling");
         if own && let Some(most) = field.get("maxItems").or(field.get("maxProperties")) {
             let most = most.as_u64().expect("a count");
             want(format!("{path}: Too many: {}", most + 1));

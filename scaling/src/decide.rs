@@ -134,8 +134,11 @@ pub fn decide(input: &Input<'_>) -> Decision {
     }
     let seconds = input.policy.stable_seconds();
     // Replicas that activation brought stay as if load had asked for them, so that they do not go the moment they are ready.
-    let asked = demand.peak.max(activation(input, &memory));
-    hold(peak(input, &mut memory, asked, wanted).min(input.current), Cause::Peak { wanted, seconds });
+    let activation = activation(input, &memory);
+    let kept = peak(input, &mut memory, demand.peak.max(activation), wanted);
+    if kept > activation {
+        hold(kept.min(input.current), Cause::Peak { wanted, seconds });
+    }
     let seconds = u64::from(input.policy.scale_down_delay_seconds);
     let recent = memory.recommended.highest(input.now, wanted, seconds);
     hold(recent.min(input.current), Cause::Delay { wanted, seconds });
@@ -235,9 +238,7 @@ fn is_fresh(now: Millis, span: Span) -> bool {
 fn floor(input: &Input<'_>) -> (u32, Bound) {
     let min = input.policy.min_replicas;
     let (replicas, bound) = match &input.floor {
-        Some(floor) if floor.replicas > min => {
-            (floor.replicas, Bound::Floor(floor.replicas, floor.reason.clone()))
-        }
+        Some(floor) if floor.replicas > min => (floor.replicas, Bound::Floor(floor.replicas, floor.reason.clone())),
         _ => (min, Bound::Min(min)),
     };
     (replicas.min(input.policy.ceiling()), bound)

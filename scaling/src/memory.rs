@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
-use crate::time::{Millis, Second};
 use crate::load::Service;
+use crate::time::{Millis, Second};
 
 /// Since when a Function has had replicas, as far as is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

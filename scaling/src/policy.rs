@@ -110,7 +110,7 @@ impl Policy {
     pub fn slots(&self) -> u32 {
         if self.concurrency_limit > 0 {
             self.concurrency_limit
-        } else if self.target_concurrency > 0 {
+        } else if self.metric == Metric::Concurrency && self.target_concurrency > 0 {
             self.target_concurrency
         } else {
             DEFAULT_TARGET

@@ -121,7 +121,8 @@ fn cron(field: &'static str, expression: &str) -> Result<Cron, ScheduleError> {
     }
     // The search for a day that never comes would go on for millennia.
     let days = pattern.days.values();
-    let has_day = |month: &u16| days.iter().any(|day| LONGEST.get(usize::from(*month) - 1).is_some_and(|last| day <= last));
+    let has_day =
+        |month: &u16| days.iter().any(|day| LONGEST.get(usize::from(*month) - 1).is_some_and(|last| day <= last));
     if pattern.is_dow_wildcard() && !pattern.months.values().iter().any(has_day) {
         return Err(ScheduleError::Never { field, expression: expression.to_owned() });
     }
@@ -204,7 +205,18 @@ mod tests {
     fn what_cannot_be_used_is_said_with_its_remedy() {
         let error = |start: &str, end: &str, zone: &str| Schedule::parse("x", start, end, zone, 1).unwrap_err();
         let fine = "0 8 * * *";
-        for wrong in ["", "0 8 * *", "61 8 * * *", "0 8 * * * *", "@daily", "0 8 L * *", "0 8 15W * *", "0 8 * * 1#1", "0 8 * * +1", "0 8 ? * 1"] {
+        for wrong in [
+            "",
+            "0 8 * *",
+            "61 8 * * *",
+            "0 8 * * * *",
+            "@daily",
+            "0 8 L * *",
+            "0 8 15W * *",
+            "0 8 * * 1#1",
+            "0 8 * * +1",
+            "0 8 ? * 1",
+        ] {
             let error = error(fine, wrong, "Etc/UTC");
             assert_eq!(error.field(), "end", "{wrong:?}: {error}");
             assert!(error.to_string().contains("five fields"), "{wrong:?}: {error}");

@@ -236,7 +236,10 @@ mod tests {
             windows.record(A, Second(second), busy(3));
         }
         let load = windows.load(&coverage, 60, 6, None);
-        assert_eq!(load.stable.unwrap().offered(None), Average { metric: Metric::Concurrency, sum_milli: 9_000, seconds: 3 });
+        assert_eq!(
+            load.stable.unwrap().offered(None),
+            Average { metric: Metric::Concurrency, sum_milli: 9_000, seconds: 3 }
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ mod common;
 
 use common::{A, Simulation, steady};
 use pilotlight_scaling::{
-    ActivatorId, Average, Cause, Coverage, Input, Load, Memory, Metric, Millis, Origin, Policy, Sample, Second, Span, Window,
-    Windows, decide,
+    ActivatorId, Average, Cause, Coverage, Input, Load, Memory, Metric, Millis, Origin, Policy, Sample, Second, Span,
+    Window, Windows, decide,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,8 +16,13 @@ fn policies() -> impl Strategy<Value = Policy> {
         (0_u32..4, 1_u32..40, 0_u32..30, 0_u32..30),
         (1_u32..=100, 1_u32..90, 1_u32..=100, 110_u32..=1000),
         (1_u32..90, 0_u32..60),
+        (prop_oneof![Just(Metric::Concurrency), Just(Metric::Rps)], 0_u32..300, 0_u32..6, 0_u32..12),
     )
-        .prop_map(|(scale, windows, idle)| Policy {
+        .prop_map(|(scale, windows, idle, more)| Policy {
+            metric: more.0,
+            target_rps: more.1,
+            min_active_replicas: more.2,
+            activation_replicas: more.3,
             min_replicas: scale.0,
             max_replicas: scale.0.max(scale.1),
             target_concurrency: scale.2,
@@ -127,7 +132,7 @@ proptest! {
         let add = |window: Option<Window>, lately: u64| window.map(|window| Window {
             concurrency_milli: window.concurrency_milli + (everywhere + lately) * window.seconds,
             busy_milli: window.busy_milli + (everywhere + lately) * window.seconds,
-            arrivals: window.arrivals + more.1,
+            arrivals: window.arrivals + more.1 * window.seconds,
             ..window
         });
         let higher = Load {
@@ -218,10 +223,12 @@ proptest! {
             simulation.pass(Some(requests));
         }
         prop_assert_eq!(simulation.writes, writes, "it moved after it had settled");
-        let target = simulation.policy.concurrency_target().milli;
-        let enough = (u64::from(requests) * 1000).div_ceil(target);
+        // In the simulation as many requests arrive in each second as are under way.
+        let targets = simulation.policy.targets();
+        let enough = targets.map(|target| (u64::from(requests) * 1000).div_ceil(target.milli)).max().unwrap();
         let expected = enough
             .max(u64::from(simulation.policy.min_replicas))
+            .max(u64::from(simulation.policy.min_active_replicas))
             .min(u64::from(simulation.policy.ceiling()));
         prop_assert_eq!(u64::from(settled), expected);
     }
@@ -258,6 +265,39 @@ proptest! {
         }
         for _ in 0..idle - 1 {
             prop_assert!(simulation.pass(Some(0)).replicas > 0);
+        }
+    }
+
+    #[test]
+    fn activation_and_active_floors_hold_as_long_as_they_should(
+        policy in policies(), start_seconds in 0_u64..8, phases in vec((0_u32..30, 1_u64..120), 1..6),
+    ) {
+        let policy = Policy { min_replicas: 0, ..policy };
+        let (active, activation) = (policy.min_active_replicas, policy.activation_replicas);
+        let ceiling = policy.ceiling();
+        let mut simulation = Simulation::new(policy, 0);
+        simulation.start_seconds = start_seconds;
+        // Zero is seen before the first request.
+        simulation.pass(Some(0));
+        // The oracle: activation begins with the request that wakes and ends once so many are ready, or at zero.
+        let mut activating = false;
+        for (requests, seconds) in phases {
+            for _ in 0..seconds {
+                activating |= simulation.current == 0 && requests > 0;
+                let before = simulation.current;
+                let ready = simulation.ready_at(simulation.second + 1);
+                let decision = simulation.pass(Some(requests));
+                if before == 0 && decision.replicas == 0 {
+                    continue;
+                }
+                activating &= ready < activation.min(ceiling) && decision.replicas > 0;
+                if decision.replicas > 0 {
+                    prop_assert!(decision.replicas >= active.min(ceiling), "{}", decision.reason);
+                }
+                if activating {
+                    prop_assert!(decision.replicas >= activation.min(ceiling), "{}", decision.reason);
+                }
+            }
         }
     }
 
@@ -333,8 +373,7 @@ fn oracle(events: &[(u64, u64, u32, u32)], window: u64, hold: u64) -> Option<Ave
 /// Whether the next second of `requests` overwhelms the pods that are ready at its end, computed beside the simulation.
 fn surges(simulation: &Simulation, requests: u32) -> bool {
     let policy = &simulation.policy;
-    let queued = requests.saturating_sub(policy.slots().saturating_mul(simulation.ready()));
-    if queued == 0 {
+    if simulation.waiting(requests) == 0 {
         return false;
     }
     let pods = requests.div_ceil(policy.slots());

@@ -4,7 +4,7 @@
 mod common;
 
 use common::Simulation;
-use pilotlight_scaling::{Floor, FloorReason, Policy};
+use pilotlight_scaling::{Floor, FloorReason, Metric, Policy};
 use std::fmt::Write;
 
 /// Stretches of load: seconds, and requests at once (`None`: the activator is not heard).
@@ -182,6 +182,113 @@ fn a_minimum_keeps_what_it_says() {
     151     0         3  PeakLoad
     155     0         2  PeakLoad
     166     0         2  MinReplicas
+"
+    );
+}
+
+#[test]
+fn the_first_request_brings_the_activation_replicas_once() {
+    let policy = Policy { activation_replicas: 4, ..ten_each() };
+    let mut simulation = Simulation::new(policy, 0);
+    simulation.start_seconds = 3;
+    let seen = table(&mut simulation, &[(2, Some(0)), (90, Some(5)), (70, Some(0))]);
+    assert_eq!(
+        seen,
+        "
+ second  load  replicas  reason
+      1     0         0  AtZero
+      3     5         4  ActivationReplicas
+      6     5         4  PeakLoad
+     43     5         3  PeakLoad
+     50     5         2  PeakLoad
+     66     5         1  StableWindow
+    152     0         0  Idle
+    153     0         0  AtZero
+"
+    );
+}
+
+#[test]
+fn an_active_minimum_ends_at_once_when_silence_is_long_enough() {
+    let policy = Policy { min_active_replicas: 3, ..ten_each() };
+    let mut simulation = Simulation::new(policy, 0);
+    let seen = table(&mut simulation, &[(2, Some(0)), (10, Some(1)), (10, Some(45)), (200, Some(5)), (70, Some(0))]);
+    assert_eq!(
+        seen,
+        "
+ second  load  replicas  reason
+      1     0         0  AtZero
+      3     1         3  MinActiveReplicas
+     13    45         5  Queue
+     15    45         3  RisingLoad
+     16    45         5  Queue
+     18    45         5  RisingLoad
+     23     5         5  PeakLoad
+     58     5         4  PeakLoad
+     64     5         3  PeakLoad
+     75     5         3  MinActiveReplicas
+    282     0         0  Idle
+    283     0         0  AtZero
+"
+    );
+}
+
+#[test]
+fn a_rate_is_scaled_by_arrivals_and_a_hard_limit_counts_too() {
+    let policy = Policy {
+        metric: Metric::Rps,
+        target_rps: 10,
+        concurrency_limit: 20,
+        target_utilization_percent: 100,
+        ..Policy::default()
+    };
+    // As many arrive in each second as are under way: ten a second ask for more than twenty at once do.
+    let mut simulation = Simulation::new(policy.clone(), 1);
+    let by_rate = table(&mut simulation, &[(70, Some(35))]);
+    let mut simulation = Simulation::new(Policy { target_rps: 1000, ..policy }, 1);
+    let by_limit = table(&mut simulation, &[(70, Some(55))]);
+    assert_eq!(
+        by_rate + &by_limit,
+        "
+ second  load  replicas  reason
+      1    35         4  StableWindow
+
+ second  load  replicas  reason
+      1    55         3  StableWindow
+"
+    );
+}
+
+#[test]
+fn a_schedule_keeps_pods_and_lets_them_go() {
+    let mut simulation = Simulation::new(ten_each(), 0);
+    let mut seen = table(&mut simulation, &[(3, Some(0))]);
+    simulation.floor = Some(Floor { replicas: 5, reason: FloorReason::Schedule("office".into()) });
+    seen += &table(&mut simulation, &[(100, Some(0)), (10, Some(70)), (100, Some(0))]);
+    simulation.floor = None;
+    seen += &table(&mut simulation, &[(3, Some(0))]);
+    assert_eq!(
+        seen,
+        "
+ second  load  replicas  reason
+      1     0         0  AtZero
+
+ second  load  replicas  reason
+      4     0         5  Schedule
+    104    70         7  Queue
+    106    70         5  Schedule
+    107    70         7  Queue
+    108    70         7  RisingLoad
+    109    70         8  RisingLoad
+    114     0         8  PeakLoad
+    147     0         7  PeakLoad
+    151     0         6  PeakLoad
+    155     0         5  PeakLoad
+    158     0         5  Schedule
+
+ second  load  replicas  reason
+    214     0         0  Idle
+    215     0         0  AtZero
 "
     );
 }

@@ -1,7 +1,8 @@
 //! A simulated Function: load comes in, one activator tells about it, decisions are applied and pods take time to start.
 
 use pilotlight_scaling::{
-    ActivatorId, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Windows, decide,
+    ActivatorId, Coverage, Decision, Floor, Input, Memory, Metric, Millis, Origin, Policy, Sample, Second, Windows,
+    decide,
 };
 
 /// The one activator of a simulation.
@@ -66,11 +67,17 @@ impl Simulation {
         u32::try_from(ready).expect("few pods")
     }
 
+    /// How many of so many requests wait: those beyond the slots of the ready pods, or none where a rate is the metric and nothing is limited.
+    pub(crate) fn waiting(&self, requests: u32) -> u32 {
+        let unlimited = self.policy.metric == Metric::Rps && self.policy.concurrency_limit == 0;
+        let slots = if unlimited && self.ready() > 0 { u32::MAX } else { self.policy.slots() };
+        requests.saturating_sub(slots.saturating_mul(self.ready()))
+    }
+
     /// One second of `requests` at once passes; then a decision is made and applied. With `None` the activator says nothing.
     pub(crate) fn pass(&mut self, requests: Option<u32>) -> Decision {
         if let Some(requests) = requests {
-            let slots = self.policy.slots().saturating_mul(self.ready());
-            let queued = requests.saturating_sub(slots);
+            let queued = self.waiting(requests);
             let second = Second(self.second);
             self.coverage.cover(A, second);
             self.windows.record(A, second, steady(requests, queued));
