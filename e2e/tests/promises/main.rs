@@ -14,6 +14,7 @@ mod names;
 mod ownership;
 mod protocols;
 mod revisions;
+mod runtime;
 mod scaling;
 mod schema;
 mod security;

@@ -13,7 +13,7 @@ use pilotlight_e2e::wait::until;
 use serde_json::json;
 
 /// The metrics of every ready pod that `selector` selects, one page after the other.
-async fn scrape(stage: &Stage, selector: &str) -> Result<String> {
+pub(crate) async fn scrape(stage: &Stage, selector: &str) -> Result<String> {
     let mut all = String::new();
     for pod in stage.reach.ready_pods(SYSTEM_NAMESPACE, selector).await? {
         let connection = stage.reach.pod(&pod, 9090).await?;
@@ -26,7 +26,7 @@ async fn scrape(stage: &Stage, selector: &str) -> Result<String> {
 }
 
 /// The sum over all series of a metric whose labels contain all of `labels`.
-fn sum(pages: &str, metric: &str, labels: &[&str]) -> f64 {
+pub(crate) fn sum(pages: &str, metric: &str, labels: &[&str]) -> f64 {
     pages
         .lines()
         .filter_map(|line| line.strip_prefix(metric))
