@@ -52,7 +52,14 @@ pub async fn get(reach: &Reach, namespace: &str, name: &str, path: &str) -> Resu
 /// When there is no answer.
 pub async fn get_at(reach: &Reach, address: &Address, host: &str, path: &str) -> Result<Answer> {
     let start = Instant::now();
-    let stream = reach.open(address).await?;
+    get_over(reach.open(address).await?, host, path, start).await
+}
+
+/// `GET path` over a connection that was begun at `start`, with this `Host`.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn get_over(stream: Box<dyn Stream>, host: &str, path: &str, start: Instant) -> Result<Answer> {
     let request = Request::get(path).header("host", host).body(Full::default())?;
     exchange(stream, request, start).await
 }

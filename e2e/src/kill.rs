@@ -1,12 +1,17 @@
 //! kill -9 of a container's process, from inside the node.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Sends SIGKILL to every process of a pod's containers, and tells which; they end a moment later. Only on the embedded cluster, whose
-/// node this process stands on.
+/// How often a process is looked at. Short: what is lost until its end is seen counts as lost in it.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Sends SIGKILL to every process of a pod's containers, and tells which; they end a moment later ([`ended`]). Only on the embedded cluster,
+/// whose node this process stands on.
 ///
 /// # Errors
 /// When the pod has no running container, or its process cannot be found or killed.
@@ -29,6 +34,31 @@ pub fn kill_containers(pod: &Pod) -> Result<Vec<i32>> {
         }
     }
     Ok(killed)
+}
+
+/// Waits until processes have ended, and gives the moment at which that was seen: no connection was led to them that began later, for
+/// the kernel has closed their sockets.
+///
+/// # Errors
+/// When `limit` is over.
+pub async fn ended(processes: &[i32], limit: Duration) -> Result<Instant> {
+    let start = Instant::now();
+    while !processes.iter().all(|process| has_ended(*process)) {
+        ensure!(start.elapsed() < limit, "after {} s processes {processes:?} still run", limit.as_secs());
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(Instant::now())
+}
+
+/// Whether all threads of a process have ended, whether or not its parent has asked for its status. That the first thread has (its state is
+/// the process's) says nothing: the others hold the sockets until they have, too.
+fn has_ended(process: i32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // "pid (name) state …": the name may hold anything.
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
 
 /// The node's process ids whose cgroup is the container's. `/proc` is that of the cluster's PID namespace here.

@@ -17,10 +17,12 @@ const PACE: Duration = Duration::from_millis(10);
 /// A request that was not answered with 200.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Its Function.
-    pub function: String,
+    /// Whom it was for.
+    pub target: String,
     /// Before its connection was made.
     pub began: Instant,
+    /// Whether it had a connection, so that something of it may have been sent.
+    pub connected: bool,
     /// When it was known to have failed.
     pub ended: Instant,
     /// What went wrong.
@@ -32,7 +34,7 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let took = self.ended.duration_since(self.began).as_millis();
-        write!(f, "{} {} after {took} ms: {}", self.ended_at, self.function, self.error)
+        write!(f, "{} {} after {took} ms: {}", self.ended_at, self.target, self.error)
     }
 }
 
@@ -60,17 +62,21 @@ impl Load {
         };
         for function in functions {
             let address = reach.address(namespace, function).await?;
-            for _ in 0..clients {
-                load.spawn(reach.clone(), address.clone(), namespace, function);
-            }
+            load.add(reach, function, &address, &format!("{function}.{namespace}.svc"), clients);
         }
         Ok(load)
     }
 
-    fn spawn(&mut self, reach: Reach, address: Address, namespace: &str, function: &str) {
+    /// Starts `clients` more, which ask at `address` for `host`; a failure of theirs names `target`.
+    pub fn add(&mut self, reach: &Reach, target: &str, address: &Address, host: &str, clients: usize) {
+        for _ in 0..clients {
+            self.spawn(reach.clone(), target.to_owned(), address.clone(), host.to_owned());
+        }
+    }
+
+    fn spawn(&mut self, reach: Reach, target: String, address: Address, host: String) {
         let (stop, sent, failures) = (Arc::clone(&self.stop), Arc::clone(&self.sent), Arc::clone(&self.failures));
         let paused = Arc::clone(&self.paused);
-        let (host, function) = (format!("{function}.{namespace}.svc"), function.to_owned());
         self.clients.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 if paused.load(Ordering::Relaxed) {
@@ -79,14 +85,17 @@ impl Load {
                 }
                 sent.fetch_add(1, Ordering::Relaxed);
                 let began = Instant::now();
-                let error = match http::get_at(&reach, &address, &host, "/").await {
+                let connection = reach.open(&address).await;
+                let connected = connection.is_ok();
+                let answer = async { http::get_over(connection?, &host, "/", began).await };
+                let error = match answer.await {
                     Ok(answer) if answer.status.as_u16() == 200 => None,
                     Ok(answer) => Some(format!("{}: {}", answer.status, answer.text())),
                     Err(error) => Some(format!("{error:#}")),
                 };
                 if let Some(error) = error {
                     let (ended, ended_at) = (Instant::now(), jiff::Timestamp::now());
-                    let failure = Failure { function: function.clone(), began, ended, error, ended_at };
+                    let failure = Failure { target: target.clone(), began, connected, ended, error, ended_at };
                     failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                 }
                 tokio::time::sleep(PACE).await; // the load's rate

@@ -1,7 +1,7 @@
 //! How a test reaches a Function: as a pod of the cluster would where it stands in the cluster's network, otherwise by a
 //! port forward through the API server.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -19,7 +19,7 @@ pub const OPERATORS: &str = "app.kubernetes.io/component=operator";
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Where a Function's Service is; nothing where an activator is reached by a port forward.
+/// Where a Function's Service or a pod is; nothing where an activator is reached by a port forward.
 #[derive(Clone, Debug)]
 pub struct Address(Option<String>);
 
@@ -69,7 +69,16 @@ impl Reach {
         Ok(Address(Some(format!("{ip}:80"))))
     }
 
-    /// A connection to a Function's Service.
+    /// Where a port of a pod is. Only in the cluster's network.
+    ///
+    /// # Errors
+    /// When the pod has no address, or this process does not stand in the cluster's network.
+    pub fn pod_address(&self, pod: &Pod, port: u16) -> Result<Address> {
+        ensure!(self.network, "pods have addresses only in the cluster's network (PILOTLIGHT_E2E_REACH=network)");
+        Ok(Address(Some(format!("{}:{port}", ip_of(pod)?))))
+    }
+
+    /// A connection to a Function's Service, or to a pod's port.
     ///
     /// # Errors
     /// When no activator runs, or the connection is refused.
@@ -114,9 +123,7 @@ impl Reach {
     /// When the connection is refused.
     pub async fn pod(&self, pod: &Pod, port: u16) -> Result<Box<dyn Stream>> {
         if self.network {
-            let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-            let ip = ip.context("the pod has no address")?;
-            return Ok(Box::new(connect(&format!("{ip}:{port}")).await?));
+            return Ok(Box::new(connect(&format!("{}:{port}", ip_of(pod)?)).await?));
         }
         let name = pod.metadata.name.as_deref().context("the pod has no name")?;
         let namespace = pod.metadata.namespace.as_deref().context("the pod has no namespace")?;
@@ -124,6 +131,15 @@ impl Reach {
         let mut forward = pods.portforward(name, &[port]).await?;
         Ok(Box::new(forward.take_stream(port).context("the port forward has no stream")?))
     }
+}
+
+/// A pod's address.
+///
+/// # Errors
+/// When it has none yet.
+pub fn ip_of(pod: &Pod) -> Result<&str> {
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+    ip.context("the pod has no address")
 }
 
 async fn connect(address: &str) -> Result<TcpStream> {
