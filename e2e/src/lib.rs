@@ -16,3 +16,4 @@ pub mod stream;
 pub mod timeline;
 pub mod tools;
 pub mod wait;
+pub mod websocket;

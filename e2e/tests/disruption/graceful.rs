@@ -17,8 +17,8 @@ use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::stream::{self, Streamed};
 use pilotlight_e2e::tools;
 use pilotlight_e2e::wait::until;
+use pilotlight_e2e::websocket::WebSocket;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Clients of each Function.
 const CLIENTS: usize = 3;
@@ -58,7 +58,9 @@ async fn nothing_is_lost_while_parts_are_replaced_in_good_order() -> Result<()> 
     ensure!(held.text() == "answered", "the 35 s request was answered with {:?}", held.text());
     lasting.go_on().await?;
     println!("  {} requests, none failed", load.end_without_failure().await?);
-    drop(lasting);
+    let Lasting { events, socket, .. } = lasting;
+    drop(events);
+    socket.close().await?;
     stage.strike().await
 }
 
@@ -73,23 +75,19 @@ fn patient() -> serde_json::Value {
     })
 }
 
-/// Answers without an end, open through all that is done.
+/// Server-Sent Events without an end, and a WebSocket, open through all that is done.
 struct Lasting {
     events: Streamed,
     last: u64,
-    echo: Box<dyn Duplex>,
+    socket: WebSocket,
     echoed: u64,
 }
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 impl Lasting {
     async fn open(stage: &Stage) -> Result<Self> {
         let events = stream::open(&stage.reach, &stage.namespace, "patient", "/events").await?;
-        let headers = [("connection", "Upgrade"), ("upgrade", "echo")];
-        let echo = stream::upgrade(&stage.reach, &stage.namespace, "patient", &headers).await?;
-        let mut lasting = Self { events, last: 0, echo: Box::new(echo), echoed: 0 };
+        let socket = WebSocket::open(&stage.reach, &stage.namespace, "patient").await?;
+        let mut lasting = Self { events, last: 0, socket, echoed: 0 };
         lasting.go_on().await?;
         Ok(lasting)
     }
@@ -107,12 +105,10 @@ impl Lasting {
         }
         while self.echoed < already + 10 {
             self.echoed += 1;
-            let sent = self.echoed.to_be_bytes();
-            self.echo.write_all(&sent).await.context("the upgraded connection broke")?;
-            let mut back = [0; 8];
-            let read = tokio::time::timeout(PIECE, self.echo.read_exact(&mut back)).await;
-            read.context("nothing came back")?.context("the upgraded connection broke")?;
-            ensure!(back == sent, "something else came back");
+            let sent = self.echoed.to_string();
+            self.socket.send(&sent).await?;
+            let back = tokio::time::timeout(PIECE, self.socket.receive()).await.context("nothing came back")??;
+            ensure!(back == sent, "{back:?} came back for {sent:?}");
         }
         Ok(())
     }

@@ -1,8 +1,10 @@
-"""An app whose answers last: /wait?seconds=N, /events (Server-Sent Events without end), and `Upgrade: echo`.
+"""An app whose answers last: /wait?seconds=N, /events (Server-Sent Events without end), and a WebSocket that echoes.
 
 At SIGTERM it takes no new connection, and ends when the last answer has.
 """
 
+import base64
+import hashlib
 import os
 import signal
 import threading
@@ -11,12 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+CLOSE = 0x88
+
+
 class Patient(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         url = urlsplit(self.path)
-        if self.headers.get("Upgrade") == "echo":
+        if self.headers.get("Upgrade") == "websocket":
             return self.echo()
         if url.path == "/events":
             return self.events()
@@ -44,10 +50,17 @@ class Patient(BaseHTTPRequestHandler):
             time.sleep(0.1)
 
     def echo(self):
-        self.begin(101, [("Upgrade", "echo"), ("Connection", "Upgrade")])
+        """Short text messages of RFC 6455, until the close frame, which is answered by one."""
+        proof = hashlib.sha1((self.headers["Sec-WebSocket-Key"] + GUID).encode()).digest()
+        accept = base64.b64encode(proof).decode()
+        self.begin(101, [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)])
         self.close_connection = True
-        while data := self.connection.recv(4096):
-            self.connection.sendall(data)
+        while head := self.rfile.read(6):
+            kind, length, mask = head[0], head[1] & 0x7F, head[2:]
+            text = bytes(byte ^ mask[at % 4] for at, byte in enumerate(self.rfile.read(length)))
+            self.wfile.write(bytes([kind, length]) + text)
+            if kind == CLOSE:
+                return
 
     def log_message(self, *_):
         pass

@@ -11,8 +11,8 @@ use pilotlight_e2e::fixture::image;
 use pilotlight_e2e::http::{self, Answer};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::stream;
+use pilotlight_e2e::websocket::WebSocket;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A length-prefixed gRPC message that holds a `google.protobuf.StringValue`.
 fn grpc_string(text: &str) -> Result<Bytes> {
@@ -138,42 +138,10 @@ async fn a_websocket_at_zero_is_opened_and_echoes() -> Result<()> {
 
 /// Opens a WebSocket, has two messages echoed, and closes it properly.
 pub(crate) async fn echo(stage: &Stage, function: &str) -> Result<()> {
-    let headers = [
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let mut socket = stream::upgrade(&stage.reach, &stage.namespace, function, &headers).await?;
+    let mut socket = WebSocket::open(&stage.reach, &stage.namespace, function).await?;
     for message in ["first", "second"] {
-        socket.write_all(&masked_text(message)?).await?;
-        assert_eq!(read_text(&mut socket).await?, message);
+        socket.send(message).await?;
+        assert_eq!(socket.receive().await?, message);
     }
-    // Closing handshake: an empty close frame is answered by one.
-    socket.write_all(&[0x88, 0x80, 1, 2, 3, 4]).await?;
-    let mut head = [0; 2];
-    socket.read_exact(&mut head).await?;
-    assert_eq!(head[0], 0x88, "a close frame");
-    Ok(())
-}
-
-/// A client's text frame (RFC 6455): final, masked.
-fn masked_text(text: &str) -> Result<Vec<u8>> {
-    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
-    let length = u8::try_from(text.len())?;
-    ensure!(length < 126, "longer lengths have another form");
-    let mut frame = vec![0x81, 0x80 | length];
-    frame.extend(MASK);
-    frame.extend(text.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    Ok(frame)
-}
-
-/// A server's text frame: final, not masked.
-async fn read_text(socket: &mut (impl AsyncRead + Unpin)) -> Result<String> {
-    let mut head = [0; 2];
-    socket.read_exact(&mut head).await?;
-    assert_eq!(head[0], 0x81, "a whole text frame");
-    let mut text = vec![0; usize::from(head[1])];
-    socket.read_exact(&mut text).await?;
-    Ok(String::from_utf8(text)?)
+    socket.close().await
 }
