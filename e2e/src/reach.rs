@@ -2,7 +2,7 @@
 //! port forward through the API server.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -95,6 +95,25 @@ impl Reach {
     /// When no activator runs, or the connection is refused.
     pub async fn activator(&self) -> Result<Box<dyn Stream>> {
         self.pod_port(SYSTEM_NAMESPACE, ACTIVATORS, 8080).await
+    }
+
+    /// A connection to the activators' port for TLS: that of their Service, where it can be reached.
+    ///
+    /// # Errors
+    /// When there is none, no activator runs, or the connection is refused.
+    pub async fn activators_tls(&self) -> Result<Box<dyn Stream>> {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let found = services.list(&ListParams::default().labels(ACTIVATORS)).await?;
+        let specs = found.items.into_iter().filter_map(|service| service.spec);
+        let https = |spec: ServiceSpec| {
+            let port = spec.ports?.into_iter().find(|port| port.name.as_deref() == Some("https"))?.port;
+            Some(format!("{}:{port}", spec.cluster_ip?))
+        };
+        let address = specs.filter_map(https).next().context("no Service of the activators has a port for TLS")?;
+        match self.network {
+            true => Ok(Box::new(connect(&address).await?)),
+            false => self.pod_port(SYSTEM_NAMESPACE, ACTIVATORS, 8443).await,
+        }
     }
 
     /// A connection to `port` of a running pod that `selector` selects.

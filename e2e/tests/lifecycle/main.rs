@@ -1,6 +1,8 @@
 //! Pilotlight's own life: upgraded, uninstalled and installed again by Helm while Functions are in use. One test, since each
 //! step begins where the one before ended; it runs apart from all others.
 
+mod tls;
+
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
