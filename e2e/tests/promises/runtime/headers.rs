@@ -1,6 +1,7 @@
 //! What a container learns of a request: all that the caller sent, where it came from in the activator's own words, and nothing that is
 //! meant for one hop or for Pilotlight itself.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use pilotlight_e2e::http;
+use pilotlight_e2e::reach::{ACTIVATORS, SYSTEM_NAMESPACE, Stream};
 use pilotlight_e2e::stage::Stage;
 use serde::Deserialize;
 use serde_json::json;
@@ -56,10 +58,9 @@ const SPOOFED: [(&str, &str); 8] = [
     ("proxy-authorization", "Basic c3Bvb2ZlZA=="),
 ];
 
-async fn exchange(stage: &Stage, http2: bool) -> Result<Came> {
+async fn exchange(stage: &Stage, connection: Box<dyn Stream>, http2: bool) -> Result<Came> {
     let host = format!("{APP}.{}.svc", stage.namespace);
     let start = Instant::now();
-    let connection = stage.reach.function(&stage.namespace, APP).await?;
     let path = "/request?a=%20b&c=%2F..%2f";
     let mut request = if http2 {
         Request::post(format!("http://{host}{path}"))
@@ -82,36 +83,64 @@ async fn exchange(stage: &Stage, http2: bool) -> Result<Came> {
     Ok(came)
 }
 
+/// The request is the caller's, and all that is said of its origin is the activator's. Returns its id.
+fn judge(stage: &Stage, came: &Came, http2: bool) -> Result<String> {
+    let host = format!("{APP}.{}.svc", stage.namespace);
+    assert_eq!(came.method, "POST");
+    assert_eq!(came.target, "/request?a=%20b&c=%2F..%2f", "the target is passed on byte by byte");
+    assert_eq!(came.version, "HTTP/1.1");
+    assert_eq!(came.body, "the body");
+    assert_eq!(came.header("host")?, host);
+    for (name, value) in KEPT {
+        assert_eq!(came.header(name)?, value, "{name}");
+    }
+    let caller: IpAddr = came.header("x-forwarded-for")?.parse().context("not the caller's address alone")?;
+    ensure!(caller.to_string() != "203.0.113.7", "a caller chose its own address");
+    assert_eq!(came.header("forwarded")?, format!("for={caller};proto=http;host=\"{host}\""));
+    assert_eq!(came.header("x-forwarded-proto")?, "http");
+    assert_eq!(came.header("x-forwarded-host")?, host);
+    assert_eq!(came.header("via")?, if http2 { "2 pilotlight" } else { "1.1 pilotlight" });
+    let unwanted = |name: &str| {
+        name.starts_with("pilotlight-")
+            || ["x-of-this-hop", "keep-alive", "x-real-ip", "proxy-authorization", "te", "upgrade"].contains(&name)
+    };
+    let found: Vec<_> = came.headers.iter().filter(|(name, _)| unwanted(name)).collect();
+    ensure!(found.is_empty(), "these are not for the application: {found:?}");
+    let id = came.header("x-request-id")?;
+    ensure!(!id.is_empty(), "the request id is empty");
+    Ok(id.to_owned())
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_request_arrives_as_it_was_sent_with_its_origin_in_the_activators_words() -> Result<()> {
     let stage = stage("headers", json!({})).await?;
-    let host = format!("{APP}.{}.svc", stage.namespace);
-    let mut ids = Vec::new();
-    for (http2, via) in [(false, "1.1 pilotlight"), (true, "2 pilotlight")] {
-        let came = exchange(&stage, http2).await?;
-        assert_eq!(came.method, "POST");
-        assert_eq!(came.target, "/request?a=%20b&c=%2F..%2f", "the target is passed on byte by byte");
-        assert_eq!(came.version, "HTTP/1.1");
-        assert_eq!(came.body, "the body");
-        assert_eq!(came.header("host")?, host);
-        for (name, value) in KEPT {
-            assert_eq!(came.header(name)?, value, "{name}");
-        }
-        let caller: IpAddr = came.header("x-forwarded-for")?.parse().context("not the caller's address alone")?;
-        ensure!(caller.to_string() != "203.0.113.7", "a caller chose its own address");
-        assert_eq!(came.header("forwarded")?, format!("for={caller};proto=http;host=\"{host}\""));
-        assert_eq!(came.header("x-forwarded-proto")?, "http");
-        assert_eq!(came.header("x-forwarded-host")?, host);
-        assert_eq!(came.header("via")?, via);
-        ids.push(came.header("x-request-id")?.to_owned());
-        let unwanted = |name: &str| {
-            name.starts_with("pilotlight-")
-                || ["x-of-this-hop", "keep-alive", "x-real-ip", "proxy-authorization", "te", "upgrade"].contains(&name)
-        };
-        let found: Vec<_> = came.headers.iter().filter(|(name, _)| unwanted(name)).collect();
-        ensure!(found.is_empty(), "these are not for the application: {found:?}");
+    let mut ids = BTreeSet::new();
+    for http2 in [false, true] {
+        let connection = stage.reach.function(&stage.namespace, APP).await?;
+        let came = exchange(&stage, connection, http2).await?;
+        ids.insert(judge(&stage, &came, http2)?);
     }
-    ensure!(ids[0] != ids[1] && ids.iter().all(|id| !id.is_empty()), "request ids are no ids: {ids:?}");
+    assert_eq!(ids.len(), 2, "two requests have one id");
+    stage.strike().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn it_makes_no_difference_to_a_request_whether_another_activator_sends_it() -> Result<()> {
+    let stage = stage("relayed", json!({"concurrency": {"limit": 5}})).await?;
+    let route = stage.functions.get(APP).await?.status.and_then(|status| status.route).context("it has no route")?;
+    let activators = stage.reach.ready_pods(SYSTEM_NAMESPACE, ACTIVATORS).await?;
+    ensure!(activators.len() > 1, "with one activator there is none that hands requests on");
+    let mut callers = BTreeSet::new();
+    for activator in &activators {
+        for http2 in [false, true] {
+            let connection = stage.reach.pod(activator, route.port).await?;
+            let came = exchange(&stage, connection, http2).await?;
+            judge(&stage, &came, http2)?;
+            callers.insert(came.header("x-forwarded-for")?.to_owned());
+        }
+    }
+    assert_eq!(callers.len(), 1, "an activator was taken for the caller: {callers:?}");
     stage.strike().await
 }
