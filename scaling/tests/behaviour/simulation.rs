@@ -4,9 +4,16 @@ use pilotlight_scaling::{
     ActivatorId, Coverage, Decision, Floor, Input, Memory, Metric, Millis, Origin, Policy, Sample, Second, Windows,
     decide,
 };
+use proptest::prelude::ProptestConfig;
 
 /// The one activator of a simulation.
 pub(crate) const A: ActivatorId = ActivatorId(1);
+
+/// So many cases; `PROPTEST_CASES`, whose default is 256, makes them more or fewer in proportion.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { failure_persistence: None, cases: (cases * default.cases / 256).max(1), ..default }
+}
 
 /// What one activator says of a second with `requests` under way throughout, of which `queued` wait.
 pub(crate) fn steady(requests: u32, queued: u32) -> Sample {

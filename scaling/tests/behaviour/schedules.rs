@@ -1,5 +1,6 @@
 //! Floors by the time of day against a naive oracle: walk through every minute of the days before and let the last start or end decide.
 
+use crate::simulation::cases;
 use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
 use pilotlight_scaling::{Schedule, scheduled};
 use proptest::prelude::*;
@@ -45,7 +46,7 @@ fn in_force(start: &Moment, end: &Moment, now: &Zoned) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn schedules_agree_with_a_naive_oracle(

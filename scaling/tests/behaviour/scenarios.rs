@@ -1,9 +1,7 @@
 //! What the autoscaler does over time, as tables: at which second, under how many requests at once, how many replicas, and why. A row is
 //! written when replicas or the kind of reason change.
 
-mod common;
-
-use common::Simulation;
+use crate::simulation::Simulation;
 use pilotlight_scaling::{Floor, FloorReason, Metric, Policy};
 use std::fmt::Write;
 
