@@ -17,6 +17,8 @@ pub const ACTIVE: &str = "Active";
 pub const RECONCILING: &str = "Reconciling";
 /// Abnormal-true (kstatus): it cannot go on without a change from outside.
 pub const STALLED: &str = "Stalled";
+/// Abnormal-true: somebody else writes the replicas of the Function's Deployments, too.
+pub const REPLICAS_CONTESTED: &str = "ReplicasContested";
 
 /// Reason of `Active=False` at zero pods.
 pub const SCALED_TO_ZERO: &str = "ScaledToZero";
@@ -42,6 +44,9 @@ pub const NO_ACTIVATOR: &str = "NoActivator";
 pub const NO_ROUTE_PORT: &str = "NoRoutePort";
 /// Reason of `RouteReady=False` and `Stalled=True`: an object that is not the Function's has the name that it needs.
 pub const NAME_TAKEN: &str = "NameTaken";
+
+/// Reason of `ReplicasContested=True`: the message names the other writer.
+pub const FOREIGN_WRITER: &str = "ForeignWriter";
 
 /// Longest message that the API server takes in a condition, in bytes.
 const MAX_MESSAGE_BYTES: usize = 32_768;

@@ -76,10 +76,10 @@ impl Caches {
     pub fn start(client: &Client, triggers: &Triggers) -> Self {
         Self {
             functions: watch_functions(client.clone(), triggers.clone()),
-            pods: watch_owned(client, triggers, trim::pod),
+            pods: watch_owned(client, triggers, |object, _| trim::pod(object)),
             deployments: watch_owned(client, triggers, trim::deployment),
-            services: watch_owned(client, triggers, trim::service),
-            slices: watch_owned(client, triggers, trim::slice),
+            services: watch_owned(client, triggers, |object, _| trim::service(object)),
+            slices: watch_owned(client, triggers, |object, _| trim::slice(object)),
         }
     }
 
@@ -150,7 +150,7 @@ fn readable(event: watcher::Event<DeserializeGuard<Function>>) -> Option<watcher
     }
 }
 
-fn watch_owned<K>(client: &Client, triggers: &Triggers, trim: fn(&mut K)) -> Owned<K>
+fn watch_owned<K>(client: &Client, triggers: &Triggers, trim: fn(&mut K, Option<&K>)) -> Owned<K>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -173,7 +173,11 @@ where
             let Some(event) = log_failure(&K::kind(&()), event) else {
                 continue;
             };
-            let event = event.modify(trim);
+            let known = writer.as_reader();
+            let event = event.modify(|object| {
+                let before = known.get(&ObjectRef::from_obj(object));
+                trim(object, before.as_deref());
+            });
             take(&mut writer, &index, &event);
             announce(&writer, &triggers, &event);
         }

@@ -49,12 +49,17 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// Whether these are fields that a part of Pilotlight set.
+pub fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+    let ours = [MANAGER_OPERATOR, MANAGER_CREATOR, MANAGER_AUTOSCALER, MANAGER_ACTIVATOR];
+    entry.manager.as_deref().is_some_and(|manager| ours.contains(&manager))
+}
+
 /// Whether somebody other than Pilotlight set a field of the pod template.
 pub fn foreign_template(managed_fields: &[ManagedFieldsEntry]) -> bool {
-    let ours = [MANAGER_OPERATOR, MANAGER_CREATOR, MANAGER_AUTOSCALER, MANAGER_ACTIVATOR];
     managed_fields
         .iter()
-        .filter(|entry| !entry.manager.as_deref().is_some_and(|manager| ours.contains(&manager)))
+        .filter(|entry| !is_ours(entry))
         .filter_map(|entry| entry.fields_v1.as_ref())
         .any(|fields| fields.0.pointer("/f:spec/f:template").is_some())
 }

@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz`, `/metrics` and `/decisions` on one port.
 //!
-//! `GET /decisions?namespace=&name=` answers with the autoscaler's last decision for a Function and why, in the leader.
+//! `GET /decisions?namespace=&name=` answers with the autoscaler's last decisions for a Function and why, in the leader.
 
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
@@ -65,9 +65,12 @@ impl Health {
             return text(StatusCode::BAD_REQUEST, "ask as /decisions?namespace=NAMESPACE&name=FUNCTION\n");
         };
         let Some(autoscaler) = self.autoscaler.get() else {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "this process stands by; ask the leader\n");
+            return text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this process stands by; ask the pod that holds the Lease (kubectl get lease: HOLDER)\n",
+            );
         };
-        let Some(decision) = autoscaler.last_decision(namespace, name) else {
+        let Some(decision) = autoscaler.decisions(namespace, name) else {
             return text(StatusCode::NOT_FOUND, "no decision about this Function yet\n");
         };
         let mut response = Response::new(Full::from(decision.to_string()));

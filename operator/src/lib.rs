@@ -8,6 +8,7 @@ pub mod autoscaler;
 pub mod build;
 pub mod cache;
 pub mod cli;
+pub mod contention;
 pub mod context;
 pub mod controller;
 pub mod drift;

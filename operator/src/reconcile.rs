@@ -18,6 +18,7 @@ use crate::build::deployment::Revision;
 use crate::build::hash::revision_hash;
 use crate::build::pod::{port_name, template};
 use crate::build::slice::Address;
+use crate::contention::Contention;
 use crate::context::{Context, lock};
 use crate::observe::{Observed, is_ready, observe};
 use crate::owner::{self, OwnerInput};
@@ -110,7 +111,8 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         return Ok(Action::requeue(OUTDATED));
     }
     hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
-    Ok(next_look(function, &verdicts, &traffic, &applied, context))
+    let contested = Contention::of(&observed.deployments, now);
+    Ok(next_look(function, &verdicts, &traffic, &applied, contested.as_ref(), context))
 }
 
 fn namespace_of(function: &Function) -> String {
@@ -311,6 +313,7 @@ fn next_look(
     verdicts: &[Verdict],
     traffic: &Traffic,
     applied: &Applied,
+    contested: Option<&Contention>,
     context: &Context,
 ) -> Action {
     let uid = function.uid().unwrap_or_default();
@@ -323,6 +326,9 @@ fn next_look(
     } else if starting || waiting || floored {
         Action::requeue(WATCHFUL)
     } else {
-        Action::requeue(RESYNC)
+        // When nobody disputes the replicas any more the condition goes.
+        let over = contested.map(|contention| contention.until().duration_since(Timestamp::now()));
+        let over = over.and_then(|over| Duration::try_from(over).ok()).map(|over| over.max(WATCHFUL));
+        Action::requeue(over.map_or(RESYNC, |over| over.min(RESYNC)))
     }
 }

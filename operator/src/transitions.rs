@@ -28,6 +28,7 @@ pub fn transitions(before: &FunctionStatus, after: &FunctionStatus) -> Vec<Trans
         let deployment = (type_ == condition::WORKLOAD_READY).then(|| after.latest_created_revision.clone()).flatten();
         part(before, after, type_, action, deployment, &mut all);
     }
+    contested(before, after, &mut all);
     ready(before, after, &mut all);
     traffic(before, after, &mut all);
     woken(before, after, &mut all);
@@ -74,6 +75,22 @@ fn part(
         _ => return,
     };
     all.push(Transition { type_, reason: now.reason.clone(), note: now.message.clone(), action, deployment });
+}
+
+/// That others write the replicas, once for each that does.
+fn contested(before: &FunctionStatus, after: &FunctionStatus, all: &mut Vec<Transition>) {
+    let message = |status: &FunctionStatus| {
+        get(&status.conditions, condition::REPLICAS_CONTESTED).map(|condition| condition.message.clone())
+    };
+    if let Some(now) = message(after).filter(|now| message(before).as_ref() != Some(now)) {
+        all.push(Transition {
+            type_: EventType::Warning,
+            reason: condition::REPLICAS_CONTESTED.to_owned(),
+            note: now,
+            action: "Scale",
+            deployment: None,
+        });
+    }
 }
 
 fn ready(before: &FunctionStatus, after: &FunctionStatus, all: &mut Vec<Transition>) {
@@ -167,6 +184,14 @@ mod tests {
     fn the_same_status_tells_nothing() {
         let status = status(&[(condition::READY, Some(true), condition::AVAILABLE)]);
         assert_eq!(transitions(&status, &status), []);
+    }
+
+    #[test]
+    fn another_writer_of_replicas_is_told_once() {
+        let contested = status(&[(condition::REPLICAS_CONTESTED, Some(true), condition::FOREIGN_WRITER)]);
+        assert_eq!(reasons(&status(&[]), &contested), ["ReplicasContested"]);
+        assert_eq!(reasons(&contested, &contested), [""; 0]);
+        assert_eq!(reasons(&contested, &status(&[])), [""; 0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod coverage;
 mod crds;
 #[cfg(test)]
 mod dashboard;
@@ -35,6 +36,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Formatting, lints, licences, drift and unit tests: everything that needs no cluster.
     Check,
+    /// Line coverage of the decision core by its own tests; fails below 100 %.
+    Coverage,
     /// A real Kubernetes on this machine, without Docker.
     Cluster(pilotlight_cluster::cli::ClusterArgs),
     /// The CustomResourceDefinition in the chart, generated from the types.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
             steps.report();
             outcome
         }
+        Command::Coverage => coverage::command(),
         Command::Crds(arguments) => crds::run(&arguments),
         Command::Images { only, optimize } => images::command(&mut shell::Steps::default(), &only, optimize),
     };

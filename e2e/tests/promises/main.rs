@@ -6,6 +6,7 @@
 mod admission;
 mod examples;
 mod faults;
+mod floors;
 mod gitops;
 mod healing;
 mod kubectl;

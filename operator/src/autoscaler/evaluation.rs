@@ -270,7 +270,7 @@ impl<C: Cluster> Evaluation<C> {
         let code = decision.reason.code();
         self.metrics.decided(key, code, decision.replicas, active.replicas);
         let counts = (active.replicas, active.ready);
-        self.decisions.put(key, &active.name, counts, &decision);
+        self.decisions.put(key, &active.name, counts, &decision, jiff::Timestamp::now());
         debug!(
             function = %key.name, namespace = %key.namespace, revision = %active.name,
             replicas = decision.replicas, current = active.replicas, reason = %decision.reason,
@@ -326,7 +326,7 @@ impl<C: Cluster> Evaluation<C> {
         let direction = if done.step.to > done.step.from { "up" } else { "down" };
         self.metrics.wrote(direction, done.outcome.code(), done.took);
         if let StepOutcome::Scaled { replicas } = done.outcome {
-            self.decisions.changed(&done.key, &done.step, replicas);
+            self.decisions.changed(&done.key, &done.step, replicas, jiff::Timestamp::now());
         }
         let Some(progress) = self.progress.get_mut(&done.key) else {
             return;

@@ -211,9 +211,9 @@ impl AutoscalerHandle {
         self.view.clone()
     }
 
-    /// The last decision for a Function and its reason, as the JSON body of `GET /decisions?namespace=&name=`. `None` if there
+    /// The last decisions for a Function and their reasons, as the JSON body of `GET /decisions?namespace=&name=`. `None` if there
     /// was none yet.
-    pub fn last_decision(&self, namespace: &str, name: &str) -> Option<serde_json::Value> {
+    pub fn decisions(&self, namespace: &str, name: &str) -> Option<serde_json::Value> {
         self.decisions.json(&FunctionKey::new(namespace, name))
     }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 use pilotlight_crds::Function;
 
+use crate::contention::{self, CACHED_FOREIGN_REPLICAS};
 use crate::drift::{CACHED_FOREIGN_TEMPLATE, foreign_template};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -39,15 +40,18 @@ pub(super) fn pod(pod: &mut Pod) {
     }
 }
 
-pub(super) fn deployment(deployment: &mut Deployment) {
-    let foreign = deployment.metadata.managed_fields.as_deref().is_some_and(foreign_template);
+/// Keeps what the managed fields tell of others' writes; `before` is the Deployment as the cache has it.
+pub(super) fn deployment(deployment: &mut Deployment, before: Option<&Deployment>) {
+    let managed = deployment.metadata.managed_fields.take().unwrap_or_default();
     metadata(&mut deployment.metadata);
-    if foreign {
-        deployment
-            .metadata
-            .annotations
-            .get_or_insert_default()
-            .insert(CACHED_FOREIGN_TEMPLATE.to_owned(), String::new());
+    let annotations = &mut deployment.metadata.annotations;
+    if foreign_template(&managed) {
+        annotations.get_or_insert_default().insert(CACHED_FOREIGN_TEMPLATE.to_owned(), String::new());
+    }
+    // A Deployment of the same name that was made anew is another.
+    let before = before.filter(|before| before.metadata.uid == deployment.metadata.uid);
+    if let Some(write) = contention::to_cache(&managed, before) {
+        annotations.get_or_insert_default().insert(CACHED_FOREIGN_REPLICAS.to_owned(), write);
     }
 }
 

@@ -9,6 +9,7 @@ use pilotlight_crds::condition::{self, Desired};
 use pilotlight_crds::status::{RevisionState, Rung};
 
 use super::{StatusInput, Verdict};
+use crate::contention::Contention;
 use crate::route::Route;
 
 /// Reason of `Ready=False` and `Stalled=True`: the spec contradicts itself.
@@ -66,6 +67,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::ACTIVE, Some(active)),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
+        (condition::REPLICAS_CONTESTED, contested(input)),
     ];
     for (type_, say) in all {
         match say {
@@ -164,6 +166,13 @@ fn route(input: &StatusInput<'_>) -> Say {
             }
         }
     }
+}
+
+/// The autoscaler undoes what others write; that they do so costs pods at the wrong moment, and an author should know.
+fn contested(input: &StatusInput<'_>) -> Option<Say> {
+    let contention = Contention::of(&input.observed.deployments, input.now)?;
+    let function = input.function.metadata.name.as_deref().unwrap_or_default();
+    Some(Say::new(Some(true), condition::FOREIGN_WRITER, contention.message(function)))
 }
 
 /// Whether the Service has a slice, or the selector that a release left it with.

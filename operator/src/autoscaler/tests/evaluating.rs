@@ -135,7 +135,7 @@ async fn silence_ends_at_zero_with_a_reason() {
     assert_eq!(event.kind, ScalingEventKind::ScaledToZero, "{}", event.message);
     assert_eq!(bench.cluster.replicas(), 0);
     assert_eq!(activator.drains().len(), 1);
-    let decision = bench.handle.last_decision("shop", "hello").unwrap();
+    let decision = bench.handle.decisions("shop", "hello").unwrap();
     assert_eq!(decision["replicas"], 0);
     let change = &decision["lastChange"];
     assert_eq!((&change["from"], &change["to"]), (&json!(1), &json!(0)));
@@ -154,7 +154,7 @@ async fn a_deaf_autoscaler_asks_nobody_and_lowers_nothing() {
     assert!(quiet.is_err(), "{quiet:?}");
     assert!(activator.drains().is_empty());
     assert_eq!(bench.cluster.replicas(), 1);
-    let decision = bench.handle.last_decision("shop", "hello").unwrap();
+    let decision = bench.handle.decisions("shop", "hello").unwrap();
     assert_eq!(decision["reason"], "DataMissing", "{decision}");
 }
 
@@ -211,7 +211,7 @@ async fn a_wake_by_an_activator_is_seen_and_kept() {
     silence(&activator);
     let mut bench = start(&activator, 30, 0).await;
     bench.handle.changed("shop", "hello");
-    while bench.handle.last_decision("shop", "hello").is_none() {
+    while bench.handle.decisions("shop", "hello").is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     bench.cluster.with(|model| model.scale(1));
