@@ -118,6 +118,32 @@ mod tests {
     }
 
     #[test]
+    fn the_phase_follows_by_an_eighth() {
+        let mut alignment = Alignment::default();
+        alignment.live(Millis(10_000));
+        alignment.live(Millis(11_080));
+        assert_eq!(alignment.moment(Millis(20_000)), Millis(19_990));
+    }
+
+    #[test]
+    fn a_second_that_drift_skipped_is_covered_unless_the_stream_broke() {
+        let late = |broken: bool| {
+            let mut alignment = Alignment::default();
+            alignment.live(Millis(10_400));
+            assert_eq!(alignment.live(Millis(11_800)), Second(10)..=Second(10));
+            if broken {
+                alignment.interrupted();
+            }
+            alignment.live(Millis(12_950))
+        };
+        assert_eq!(late(false), Second(11)..=Second(12));
+        assert_eq!(late(true), Second(12)..=Second(12));
+        let mut alignment = Alignment::default();
+        alignment.live(Millis(10_000));
+        assert_eq!(alignment.live(Millis(11_500)), Second(11)..=Second(11), "a batch may be missing in between");
+    }
+
+    #[test]
     fn replay_lands_where_the_live_batches_had() {
         let mut alignment = Alignment::default();
         let live: Vec<_> = (0..5).map(|n| *alignment.live(Millis(20_250 + n * 1000)).end()).collect();

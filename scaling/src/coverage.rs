@@ -130,11 +130,6 @@ impl Coverage {
         (from < span.until).then_some(Span { from, until: span.until })
     }
 
-    /// The activators that run.
-    pub fn running(&self) -> impl Iterator<Item = ActivatorId> + '_ {
-        self.activators.iter().filter(|(_, told)| told.departed.is_none()).map(|(id, _)| *id)
-    }
-
     /// Whether the activator runs.
     #[must_use]
     pub fn runs(&self, id: ActivatorId) -> bool {
@@ -287,6 +282,44 @@ mod tests {
         coverage.depart(A, Millis(22_000));
         assert_eq!(coverage.stand_in(A, Second(21), 60), Some(Second(19)));
         assert_eq!(coverage.stand_in(A, Second(22), 60), None);
+    }
+
+    #[test]
+    fn one_that_never_joined_or_is_gone_already_changes_nothing() {
+        let mut coverage = Coverage::default();
+        coverage.cover(A, Second(5));
+        coverage.depart(A, Millis(9_000));
+        assert_eq!((coverage.span(), coverage.latest()), (None, None));
+        coverage.join(B, Millis(100_000), Origin::Unknown);
+        cover(&mut coverage, B, 40..130);
+        coverage.join(A, Millis(100_000), Origin::Unknown);
+        coverage.depart(A, Millis(110_000));
+        coverage.depart(A, Millis(120_000));
+        assert_eq!(coverage.span(), span(110, 130), "the blind spot ends with the first word of its end");
+        assert!(!coverage.runs(A) && coverage.runs(B));
+    }
+
+    #[test]
+    fn last_words_may_be_three_seconds_old() {
+        for (told, from) in [(117, 40), (116, 120)] {
+            let mut coverage = Coverage::default();
+            coverage.join(A, Millis(100_000), Origin::Unknown);
+            coverage.join(B, Millis(100_000), Origin::Unknown);
+            cover(&mut coverage, A, 40..130);
+            cover(&mut coverage, B, 40..told);
+            coverage.depart(B, Millis(120_000));
+            assert_eq!(coverage.span(), span(from, 130), "told until {told}");
+        }
+    }
+
+    #[test]
+    fn stretches_that_only_touch_have_nothing_in_common() {
+        let mut coverage = Coverage::default();
+        coverage.join(A, Millis(100_000), Origin::Unknown);
+        coverage.join(B, Millis(100_000), Origin::Unknown);
+        cover(&mut coverage, A, 40..60);
+        cover(&mut coverage, B, 60..70);
+        assert_eq!(coverage.span(), None);
     }
 
     #[test]

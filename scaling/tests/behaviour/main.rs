@@ -1,5 +1,6 @@
 //! What the decisions do, seen from outside: properties against naive oracles, and tables of what happens over time.
 
+mod edges;
 mod properties;
 mod samples;
 mod scenarios;
