@@ -75,14 +75,17 @@ impl Warm {
 /// Something cannot be started.
 pub(crate) fn run(common: &Common) -> Result<()> {
     let stand = Stand::new(common.activator.clone())?;
-    let (_app, behind) = stand.app()?;
+    // Each Function has an app of its own, or it would be the app that makes one wait for the other.
+    let (_warm_app, warm) = stand.app()?;
+    let (_cold_app, cold) = stand.app()?;
+    let behind = [warm.http1, cold.http1];
     let (mut alone, mut disturbed) = (Warm::default(), Warm::default());
     let mut flooded = Flooded { answered: 0, failed: 0 };
     for round in 0..common.rounds {
         eprintln!("isolation: round {} of {}", round + 1, common.rounds);
-        let one = Round::run(&stand, &behind, false)?;
+        let one = Round::run(&stand, behind, false)?;
         alone.add(&one.warm);
-        let two = Round::run(&stand, &behind, true)?;
+        let two = Round::run(&stand, behind, true)?;
         disturbed.add(&two.warm);
         if let Some(flood) = two.flooded {
             flooded.answered += flood.answered;
@@ -126,16 +129,11 @@ struct Round {
 
 impl Round {
     /// One run with an activator of its own.
-    fn run(stand: &Stand, behind: &Addresses, with_flood: bool) -> Result<Self> {
+    fn run(stand: &Stand, [warm, cold]: [SocketAddr; 2], with_flood: bool) -> Result<Self> {
         let routes = Addresses::free()?;
-        let served = |name, listen: SocketAddr, warm| Served {
-            name,
-            port: listen.port(),
-            pod: behind.http1,
-            protocol: "http1",
-            warm,
-        };
-        let (warm, cold) = (served("warm", routes.http1, true), served("cold", routes.h2c, false));
+        let served =
+            |name, listen: SocketAddr, pod, warm| Served { name, port: listen.port(), pod, protocol: "http1", warm };
+        let (warm, cold) = (served("warm", routes.http1, warm, true), served("cold", routes.h2c, cold, false));
         let api = Api::start(&[warm, cold.clone()])?;
         let _activator = stand.activator(&api, &routes)?;
         let load = Load { address: routes.http1, protocol: Protocol::Http1, connections: 16, streams: 1, path: "/" };
