@@ -280,7 +280,7 @@ pub async fn serve<S: ClientStream>(
     let io = ClientIo::new(stream, sniffed, strict, state.clone());
     let (per_request, draining) = (state.clone(), shared.draining.clone());
     let peer = Arc::new(Peer::new(client, &shared.trust));
-    let service = service_fn(move |request| {
+    let answer = move |request| {
         let (target, active, peer) = (target.clone(), ActiveRequest::new(per_request.clone()), peer.clone());
         let (draining, refused) = (draining.clone(), per_request.refused(&request));
         if protocol == Protocol::Http2 && draining.is_cancelled() {
@@ -294,19 +294,17 @@ pub async fn serve<S: ClientStream>(
             }
             Ok::<_, std::convert::Infallible>(response)
         }
-    });
+    };
+    // On the heap is what most connections do without most of the time: HTTP/2, and an answer that is being made.
     match protocol {
         Protocol::Http2 => {
-            drive(builders::http2(&shared.limits).serve_connection(io, service), &state, &shared, true).await;
+            let mut connection = Box::pin(builders::http2(&shared.limits).serve_connection(io, service_fn(answer)));
+            drive(connection.as_mut(), &state, &shared, true).await;
         }
         Protocol::Http1 => {
-            drive(
-                builders::http1(&shared.limits).serve_connection(io, service).with_upgrades(),
-                &state,
-                &shared,
-                false,
-            )
-            .await;
+            let service = service_fn(move |request| Box::pin(answer(request)));
+            let connection = pin!(builders::http1(&shared.limits).serve_connection(io, service).with_upgrades());
+            drive(connection, &state, &shared, false).await;
         }
     }
     shared.clients.remove(id);
@@ -350,8 +348,12 @@ where
 }
 
 /// `leaves_politely`: it can be told to go without losing what is on its way (GOAWAY), so it is told as soon as the drain begins.
-async fn drive(connection: impl ServerConnection, state: &ConnState, shared: &Shared, leaves_politely: bool) {
-    let mut connection = pin!(connection);
+async fn drive<C: ServerConnection>(
+    mut connection: Pin<&mut C>,
+    state: &ConnState,
+    shared: &Shared,
+    leaves_politely: bool,
+) {
     let mut draining = false;
     let mut polite = leaves_politely && !shared.draining.is_cancelled();
     loop {

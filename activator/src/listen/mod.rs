@@ -5,7 +5,7 @@ pub mod builders;
 pub mod client_io;
 pub mod conn;
 pub mod gate;
-mod sniff;
+pub mod sniff;
 pub mod stream;
 pub mod strict;
 pub mod sweep;
@@ -175,7 +175,14 @@ async fn enter(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, entranc
     }
     let Entrance { target, tls } = entrance;
     let client = Client { address: peer, encrypted: tls.is_some() };
-    let Some(tls) = tls else { return conn::serve(shared, stream, client, target, None).await };
+    match tls {
+        None => conn::serve(shared, stream, client, target, None).await,
+        // On the heap, so that connections without TLS don't carry the room for it.
+        Some(tls) => Box::pin(enter_tls(shared, stream, client, target, tls)).await,
+    }
+}
+
+async fn enter_tls(shared: Arc<Shared>, stream: TcpStream, client: Client, target: Target, tls: Arc<TlsServer>) {
     let shaken = tokio::select! {
         shaken = tls.accept(stream) => shaken,
         () = shared.close_idle.cancelled() => return,

@@ -15,6 +15,15 @@ const SNIFF: usize = 2048;
 /// For the first bytes of a connection that was accepted last.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
+/// What a connection that begins with `bytes` speaks; `None` where more of them have to come.
+pub fn protocol(bytes: &[u8]) -> Option<Protocol> {
+    let seen = bytes.len().min(PREFACE.len());
+    if bytes[..seen] != PREFACE[..seen] {
+        return Some(Protocol::Http1);
+    }
+    (seen == PREFACE.len()).then_some(Protocol::Http2)
+}
+
 /// Reads until the protocol is clear.
 pub(super) async fn sniff(stream: &mut impl ClientStream) -> io::Result<(BytesMut, Protocol)> {
     let mut bytes = BytesMut::with_capacity(SNIFF);
@@ -22,12 +31,8 @@ pub(super) async fn sniff(stream: &mut impl ClientStream) -> io::Result<(BytesMu
         if stream.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let seen = bytes.len().min(PREFACE.len());
-        if bytes[..seen] != PREFACE[..seen] {
-            return Ok((bytes, Protocol::Http1));
-        }
-        if seen == PREFACE.len() {
-            return Ok((bytes, Protocol::Http2));
+        if let Some(protocol) = protocol(&bytes) {
+            return Ok((bytes, protocol));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A request's way through one Function: admit, send, and try elsewhere what surely never reached a pod, until there is a response
 //! or a reason why not.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -82,7 +83,7 @@ pub async fn forward(
         wanted.ask(&mut parts.headers);
     }
     let due = grpc::deadline(&parts.headers, arrival.at);
-    let exchange = exchange(cell, parts, incoming, arrival, Intent { bytes, wanted, due }, record);
+    let exchange = pin!(exchange(cell, parts, incoming, arrival, Intent { bytes, wanted, due }, record));
     match due {
         None => exchange.await,
         Some(due) => tokio::time::timeout_at(due.into(), exchange).await.unwrap_or(Err(Refusal::DeadlineExceeded)),
@@ -174,8 +175,11 @@ impl Attempts<'_> {
             self.prepare(&mut slot, &mut request, client);
             self.record.attempt(request.headers_mut(), slot.upstream(), self.started);
             let limits = &self.cell.shared().limits;
-            let sending = send(slot.upstream(), request, replayable, replays > 0, limits);
-            let sent = if slot.line().is_some() { Ok(sending.await) } else { self.in_time(sending).await };
+            let sent = {
+                // Pinned once: every function that it was handed through by value would keep room for a copy.
+                let sending = pin!(send(slot.upstream(), request, replayable, replays > 0, limits));
+                if slot.line().is_some() { Ok(sending.await) } else { self.in_time(sending).await }
+            };
             request = match sent {
                 Ok(Ok((response, _))) if slot.line().is_some() && relay::is_misdirected(&response) => match &copy {
                     Some(copy) => Request::from_parts(copy.clone(), RequestBody::Empty),
@@ -197,7 +201,7 @@ impl Attempts<'_> {
                     return Err(late);
                 }
             };
-            let again = self.cell.readmit(slot, seq, self.bytes, self.arrived).await?;
+            let again = Box::pin(self.cell.readmit(slot, seq, self.bytes, self.arrived)).await?;
             self.started = Instant::now();
             self.record.admitted(self.started, again.waited, again.cold);
             slot = again.slot;
@@ -256,7 +260,7 @@ impl Attempts<'_> {
     }
 
     /// The head of the response has to come within both limits; time spent waiting for a pod does not count.
-    async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Result<T, Refusal> {
+    async fn in_time<T>(&self, sending: Pin<&mut impl Future<Output = T>>) -> Result<T, Refusal> {
         let start = self.config.response_start_timeout;
         let total = self.config.request_timeout;
         let idle = self.config.idle_stream_timeout.unwrap_or_default().as_secs();

@@ -73,7 +73,8 @@ async fn send_h1(
         let pooled = if fresh { None } else { upstream.h1.checkout(replayable).await };
         let mut connection = match pooled {
             Some(connection) => connection,
-            None => match open_h1(upstream, limits).await {
+            // Rare, and on the heap: a request that waits for its answer doesn't carry the room for it.
+            None => match Box::pin(open_h1(upstream, limits)).await {
                 Ok(connection) => connection,
                 Err(cause) => return Err(not_sent(request, cause)),
             },
@@ -141,6 +142,11 @@ async fn lease_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, Conne
     if let Some(lease) = upstream.h2.checkout() {
         return Ok(lease);
     }
+    // Rare, as above.
+    Box::pin(open_h2(upstream, limits)).await
+}
+
+async fn open_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, ConnectError> {
     let opening = upstream.h2.opening.lock().await;
     if let Some(lease) = upstream.h2.checkout() {
         return Ok(lease);
