@@ -1,8 +1,9 @@
-//! What the tests and the demo share: how to reach a real cluster, its Functions, and the tools that a user types.
+//! What tests, demo and benchmarks share: how to reach a real cluster, its Functions, and the tools that a user types.
 //!
 //! Everything here waits on conditions with a deadline, and a deadline that passes says what was last seen.
 
 pub mod chart;
+pub mod cold_start;
 pub mod fixture;
 pub mod gitops;
 pub mod history;

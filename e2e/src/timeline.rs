@@ -47,7 +47,25 @@ impl Phase {
     }
 }
 
-/// A change of the replicas that a Function's Deployment asks for.
+/// Whose start is watched.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Selects its Deployments and pods.
+    pub labels: String,
+    /// What the names of its pods start with.
+    pub prefix: String,
+    /// Name of the container that answers.
+    pub container: String,
+}
+
+impl Subject {
+    /// A Function.
+    pub fn function(name: &str) -> Self {
+        Self { labels: format!("{LABEL_FUNCTION}={name}"), prefix: format!("{name}-"), container: CONTAINER.to_owned() }
+    }
+}
+
+/// A change of the replicas that a Deployment asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// To none.
@@ -56,24 +74,34 @@ pub enum Step {
     FromZero,
 }
 
-/// Watches a Function's objects until it is dropped.
+/// Deployments, pods, events.
+const WATCHES: usize = 3;
+
+/// Watches a subject's objects until it is dropped.
 pub struct Observer {
     moments: mpsc::UnboundedReceiver<(Phase, Instant)>,
     steps: watch::Receiver<Vec<(Step, Instant)>>,
+    pod: watch::Receiver<Option<(Pod, Instant)>>,
+    begun: watch::Receiver<[bool; WATCHES]>,
     _watches: JoinSet<()>,
 }
 
 impl Observer {
     /// Starts to watch; what is there already is told as well, at the moment it is seen.
-    pub fn start(client: &Client, namespace: &str, function: &str) -> Self {
+    pub fn start(client: &Client, namespace: &str, subject: &Subject) -> Self {
         let (sender, moments) = mpsc::unbounded_channel();
         let mut watches = JoinSet::new();
-        let labelled = watcher::Config::default().labels(&format!("{LABEL_FUNCTION}={function}"));
+        let labelled = watcher::Config::default().labels(&subject.labels);
+        let (begin, begun) = watch::channel([false; WATCHES]);
+        let first = |index: usize| {
+            let begin = begin.clone();
+            move || begin.send_modify(|begun| begun[index] = true)
+        };
 
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
         let tell = sender.clone();
         let (record, steps) = watch::channel(Vec::new());
-        watches.spawn(observe(deployments, labelled.clone(), move |deployment: &Deployment| {
+        watches.spawn(observe(deployments, labelled.clone(), first(0), move |deployment: &Deployment| {
             let now = Instant::now();
             let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
             let step = if replicas == Some(0) { Step::ToZero } else { Step::FromZero };
@@ -91,17 +119,23 @@ impl Observer {
 
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let tell = sender.clone();
-        watches.spawn(observe(pods, labelled, move |pod: &Pod| {
-            let _ = tell.send((Phase::Created, Instant::now()));
-            if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
-                let _ = tell.send((Phase::Scheduled, Instant::now()));
+        let (latest, pod) = watch::channel(None);
+        watches.spawn(observe(pods, labelled, first(1), move |pod: &Pod| {
+            let now = Instant::now();
+            if pod.metadata.deletion_timestamp.is_some() {
+                return; // one of an earlier start
             }
+            let _ = tell.send((Phase::Created, now));
+            if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+                let _ = tell.send((Phase::Scheduled, now));
+            }
+            latest.send_replace(Some((pod.clone(), now)));
         }));
 
         let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-        let prefix = format!("{function}-");
-        let field = format!("spec.containers{{{CONTAINER}}}");
-        watches.spawn(observe(events, watcher::Config::default(), move |event: &Event| {
+        let prefix = subject.prefix.clone();
+        let field = format!("spec.containers{{{}}}", subject.container);
+        watches.spawn(observe(events, watcher::Config::default(), first(2), move |event: &Event| {
             let about = &event.involved_object;
             let ours = about.name.as_ref().is_some_and(|name| name.starts_with(&prefix));
             if !ours || about.field_path.as_ref() != Some(&field) {
@@ -114,7 +148,19 @@ impl Observer {
             };
             let _ = sender.send((phase, Instant::now()));
         }));
-        Self { moments, steps, _watches: watches }
+        Self { moments, steps, pod, begun, _watches: watches }
+    }
+
+    /// Waits until everything that is there already was seen, so that what comes next is seen when it happens.
+    pub async fn begun(&mut self) {
+        // An error means that the watches ended; what waits for them next will say so.
+        let _ = self.begun.wait_for(|begun| begun.iter().all(|begun| *begun)).await;
+    }
+
+    /// Waits until a pod is seen after `from` for which `holds` is true, and returns it with that moment; nothing when the watch ended.
+    pub async fn pod(&mut self, from: Instant, holds: impl Fn(&Pod) -> bool) -> Option<(Pod, Instant)> {
+        let seen = self.pod.wait_for(|seen| seen.as_ref().is_some_and(|(pod, at)| *at >= from && holds(pod))).await;
+        seen.ok()?.clone()
     }
 
     /// Waits for a step after `from`; nothing when the watch ended.
@@ -150,14 +196,20 @@ fn find(steps: &[(Step, Instant)], wanted: Step, from: Instant) -> Option<Instan
     steps.iter().rev().find(matching).map(|(_, at)| *at)
 }
 
-async fn observe<K>(api: Api<K>, config: watcher::Config, tell: impl Fn(&K) + Send + 'static)
-where
+async fn observe<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    begun: impl Fn() + Send + 'static,
+    tell: impl Fn(&K) + Send + 'static,
+) where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
-    let mut objects = std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
+    let mut objects = std::pin::pin!(watcher(api, config).default_backoff());
     loop {
         match objects.try_next().await {
-            Ok(Some(object)) => tell(&object),
+            Ok(Some(watcher::Event::InitApply(object) | watcher::Event::Apply(object))) => tell(&object),
+            Ok(Some(watcher::Event::InitDone)) => begun(),
+            Ok(Some(watcher::Event::Init | watcher::Event::Delete(_))) => {}
             Ok(None) => return,
             Err(_) => {} // the watcher starts again by itself
         }
@@ -165,7 +217,7 @@ where
 }
 
 /// Draws moments as bars against the last one.
-pub fn draw(moments: &[(String, Duration)]) -> String {
+pub fn draw(moments: &[(&str, Duration)]) -> String {
     const WIDTH: u128 = 48;
     let total = moments.iter().map(|(_, at)| at.as_micros()).max().unwrap_or(0).max(1);
     let mut drawn = String::new();

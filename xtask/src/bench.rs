@@ -1,16 +1,18 @@
 //! `cargo xtask bench …`: builds the activator as it is published, brings haproxy and nginx from the distribution, and has
 //! `pilotlight-bench` measure.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::cold_start;
 use crate::images;
 use crate::shell::{Steps, cargo, program, repository, run};
 
-/// The benchmarks, each against its peers in the same run. They stay on this machine's loopback, need no cluster, and leave nothing behind but
-/// the packages haproxy and nginx, which they install where they are missing.
+/// The benchmarks, each against its peers in the same run. All but `cold-start` stay on this machine's loopback, need no cluster, and leave nothing
+/// behind but the packages haproxy and nginx, which they install where they are missing.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -32,6 +34,8 @@ enum Which {
         /// Print JSON on standard output; all else goes to standard error.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        place: Nowhere,
         /// Only loads whose name contains this.
         #[arg(long, value_name = "PART")]
         only: Option<String>,
@@ -42,6 +46,8 @@ enum Which {
         #[arg(long, value_name = "FOLDER")]
         plot: Option<PathBuf>,
     },
+    /// A Function at zero beside raw Kubernetes, on a real cluster: from no pod to the first answer, by phase. About half an hour.
+    ColdStart(cold_start::Arguments),
     /// A warm Function beside one that is flooded while it has no pod: errors and latencies of the warm one. About two minutes.
     Isolation {
         #[command(flatten)]
@@ -57,6 +63,21 @@ struct Output {
     /// How often each variant has its turn; figures are medians over the rounds.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
+    #[command(flatten)]
+    place: Nowhere,
+}
+
+/// Takes `--context` only to say why not.
+#[derive(Args)]
+struct Nowhere {
+    #[arg(long, hide = true, value_parser = no_cluster)]
+    context: Option<Infallible>,
+}
+
+fn no_cluster(_: &str) -> Result<Infallible, &'static str> {
+    Err(
+        "this benchmark needs no cluster and runs on this machine alone; leave --context out (only `bench cold-start` takes it)",
+    )
 }
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
@@ -64,7 +85,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let (name, output, only) = match &arguments.which {
         Which::Proxy { output, only } => ("proxy", output, only.as_deref()),
         Which::Isolation { output } => ("isolation", output, None),
-        Which::Autoscaler { json, only, why, plot } => {
+        Which::ColdStart(arguments) => return cold_start::command(arguments),
+        Which::Autoscaler { json, only, why, plot, .. } => {
             return autoscaler(&mut steps, *json, only.as_deref(), *why, plot.as_deref());
         }
     };
@@ -99,4 +121,31 @@ fn autoscaler(steps: &mut Steps, json: bool, only: Option<&str>, why: bool, plot
         bench.arg("--plot").arg(folder);
     }
     steps.step("the simulation", || run(&mut bench))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(line: &[&str]) -> Result<Line, clap::Error> {
+        let matches = Line::command().try_get_matches_from([&["bench"], line].concat())?;
+        Line::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn what_needs_no_cluster_says_so_when_it_is_given_one() {
+        for which in ["proxy", "autoscaler", "isolation"] {
+            assert!(parse(&[which]).is_ok());
+            let refused = parse(&[which, "--context", "kind"]).err().unwrap().to_string();
+            assert!(refused.contains("needs no cluster") && refused.contains("cold-start"), "{refused}");
+        }
+        assert!(parse(&["cold-start", "--context", "kind", "--registry", "pilotlight.dev"]).is_ok());
+    }
 }

@@ -30,6 +30,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("pilotlight-activator", &["pilotlight-crds", "pilotlight-scaling"]),
     ("pilotlight-bench", &[]),
     ("pilotlight-bench-autoscaler", &["pilotlight-scaling"]),
+    ("pilotlight-bench-cold-start", &["pilotlight-e2e"]),
     ("pilotlight-cluster", &[]),
     ("pilotlight-e2e", &["pilotlight-crds"]),
     ("xtask", &["pilotlight-cluster", "pilotlight-crds"]),

@@ -112,6 +112,12 @@ fn compile(packages: &[&str], target: &Path, optimize: bool) -> Result<()> {
     run(&mut build)
 }
 
+/// A package's program, compiled as the images' are, and beside them: what they share is compiled once.
+pub(crate) fn beside(package: &str) -> Result<PathBuf> {
+    compile(&[package], &static_target(), false)?;
+    Ok(static_target().join(host()?).join("release").join(package))
+}
+
 /// A package's program as its published image has it. It has a folder of its own: in one folder with the images for tests, each would
 /// throw away the other's work.
 pub(crate) fn published(package: &str) -> Result<PathBuf> {

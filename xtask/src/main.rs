@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod cold_start;
 mod coverage;
 mod crds;
 #[cfg(test)]

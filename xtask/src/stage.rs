@@ -1,4 +1,4 @@
-//! Where demo and tests play: a cluster that has Pilotlight's images, and the way to run programs against it.
+//! Where demo, tests and benchmarks play: a cluster that has Pilotlight's images, and the way to run programs against it.
 //!
 //! The embedded cluster is made for the purpose and taken down afterwards, also when a step fails or Ctrl-C is pressed; an existing
 //! cluster (`--context`) is left as it was found.
@@ -23,12 +23,20 @@ pub(crate) struct Where {
     /// With --context: registry and path that the images of `cargo xtask images` were pushed to, as in ghcr.io/me.
     #[arg(long, value_name = "PREFIX", requires = "context")]
     registry: Option<String>,
-    /// What starts containers in the embedded cluster.
-    #[arg(long, value_enum, default_value_t)]
-    runtime: Runtime,
     /// Leave the embedded cluster up afterwards.
     #[arg(long)]
     keep: bool,
+}
+
+/// What starts containers in an embedded cluster.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Runtimes {
+    /// What starts containers in the embedded cluster.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) runtime: Runtime,
+    /// What else can, where a pod names its RuntimeClass.
+    #[arg(skip)]
+    pub(crate) more: Vec<Runtime>,
 }
 
 /// A cluster that is ready to play on.
@@ -44,23 +52,40 @@ enum Place {
 
 impl Stage {
     /// Builds the images named `only` (all where none is named), brings the cluster up, and gives it the images.
-    pub(crate) fn set(steps: &mut Steps, choice: &Where, name: &str, only: &[String]) -> Result<Self> {
+    pub(crate) fn set(
+        steps: &mut Steps,
+        choice: &Where,
+        runtimes: &Runtimes,
+        name: &str,
+        only: &[String],
+    ) -> Result<Self> {
         let name: ClusterName = name.parse().context("a cluster's name")?;
         match Target::choose(choice.context.clone(), name) {
-            Target::Embedded(name) => Self::embedded(steps, choice, name, only),
+            Target::Embedded(name) => Self::embedded(steps, runtimes, choice.keep, name, only),
             Target::Existing { context } => Self::existing(choice, &context),
         }
     }
 
-    fn embedded(steps: &mut Steps, choice: &Where, name: ClusterName, only: &[String]) -> Result<Self> {
+    fn embedded(
+        steps: &mut Steps,
+        runtimes: &Runtimes,
+        keep: bool,
+        name: ClusterName,
+        only: &[String],
+    ) -> Result<Self> {
         // Kubernetes first: it says at once what is missing, and needs the longest.
         steps.step("Kubernetes, built once for this machine", || {
             asynchronous(pilotlight_cluster::build(&Progress::start(false))).map(|_| ())
         })?;
         let images = images::build(steps, only)?;
-        let options = Options { name: name.clone(), runtime: choice.runtime, ..Options::default() };
+        let options = Options {
+            name: name.clone(),
+            runtime: runtimes.runtime,
+            more_runtimes: runtimes.more.clone(),
+            ..Options::default()
+        };
         let started = steps.step("embedded cluster up", || asynchronous(up(&options, &Progress::start(false))))?;
-        let place = Place::Embedded { cluster: started.cluster().clone(), name, keep: choice.keep };
+        let place = Place::Embedded { cluster: started.cluster().clone(), name, keep };
         let stage = Self { place, registry: "pilotlight.dev".to_owned() };
         let archives: Vec<PathBuf> = images.into_iter().map(|image| image.archive).collect();
         steps.step("images into the cluster", || {

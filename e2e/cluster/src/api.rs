@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use crate::certificates::{COREDNS_USER, KUBELET_API_USER};
 use crate::error::{Error, Result};
 use crate::network::{DNS_ADDRESS, NODE_ADDRESS, NODE_NAME};
+use crate::options::Runtime;
 
 /// A client that reads one kubeconfig and nothing of the environment.
 pub(crate) async fn client(kubeconfig: &Path) -> Result<Client> {
@@ -57,8 +59,14 @@ pub(crate) async fn readyz(client: &Client) -> Result<(), String> {
 }
 
 /// Applies what kubeadm's add-ons would: access for CoreDNS and for the API server to the kubelet, and the `kube-dns`
-/// Service, which leads to the CoreDNS process on the node.
-pub(crate) async fn bootstrap(client: &Client) -> Result<(), String> {
+/// Service, which leads to the CoreDNS process on the node; and a RuntimeClass for each of `runtimes`.
+pub(crate) async fn bootstrap(client: &Client, runtimes: &[Runtime]) -> Result<(), String> {
+    for name in runtimes.iter().map(|runtime| runtime.program()) {
+        let class = json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": name }, "handler": name,
+        });
+        apply::<RuntimeClass>(Api::all(client.clone()), class).await?;
+    }
     let binding = |name: &str, role: &str, user: &str| {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",

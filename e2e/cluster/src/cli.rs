@@ -60,6 +60,9 @@ struct UpArgs {
     /// What starts containers.
     #[arg(long, value_enum, default_value_t)]
     runtime: Runtime,
+    /// What else can start them: pods that name this as their runtimeClassName get it.
+    #[arg(long, value_name = "RUNTIME")]
+    also: Vec<Runtime>,
     /// A port of 127.0.0.1 that leads to an address inside, as HOSTPORT:ADDRESS:PORT. Can be repeated.
     #[arg(long)]
     forward: Vec<Forward>,
@@ -120,7 +123,13 @@ async fn act(args: ClusterArgs) -> Result<u8> {
 }
 
 async fn bring_up(name: ClusterName, choices: UpArgs) -> Result<()> {
-    let options = Options { name, api_port: choices.port, runtime: choices.runtime, forwards: choices.forward };
+    let options = Options {
+        name,
+        api_port: choices.port,
+        runtime: choices.runtime,
+        more_runtimes: choices.also,
+        forwards: choices.forward,
+    };
     match up(&options, &Progress::start(choices.verbose)).await? {
         Up::AlreadyUp(cluster) => eprintln!("cluster {} is up already", cluster.options().name),
         Up::Started { cluster, took } => eprintln!(

@@ -29,7 +29,7 @@ const OWN_IN_VAR_LIB: [&str; 3] = ["kubelet", "containerd", "cni"];
 const HOST_VAR_LIB: &str = "/run/host/var-lib";
 
 /// Sets up the mount namespace that this process is in, which must be a private one.
-pub(crate) fn set_up(layout: &Layout, runtime: Runtime) -> Result<()> {
+pub(crate) fn set_up(layout: &Layout, runtimes: &[Runtime]) -> Result<()> {
     own_proc()?;
     own_kernel_tunables(layout)?;
     own_run()?;
@@ -38,7 +38,7 @@ pub(crate) fn set_up(layout: &Layout, runtime: Runtime) -> Result<()> {
     fs::create_dir_all(&logs).map_err(Error::io("creating", &logs))?;
     bind(&logs, Path::new("/var/log"))?;
     bind_resolv_conf(layout)?;
-    if runtime == Runtime::Crun && Path::new("/sys/fs/cgroup/unified").exists() {
+    if runtimes.contains(&Runtime::Crun) && Path::new("/sys/fs/cgroup/unified").exists() {
         // crun refuses a host that mixes both cgroup versions; without this mount it sees version 1 alone.
         umount2("/sys/fs/cgroup/unified", MntFlags::MNT_DETACH)
             .map_err(Error::sys("unmounting /sys/fs/cgroup/unified"))?;

@@ -35,7 +35,7 @@ struct Components {
 pub(crate) fn run(plan: &Plan) -> Result<()> {
     let layout = plan.layout();
     // Before any thread exists: threads that came first would keep the old view.
-    mounts::set_up(&layout, plan.options.runtime)?;
+    mounts::set_up(&layout, &plan.options.runtimes())?;
     let hostname = Path::new("/proc/sys/kernel/hostname");
     fs::write(hostname, network::NODE_NAME).map_err(Error::io("setting", hostname))?;
     raise_file_limit()?;
@@ -84,12 +84,13 @@ async fn start(plan: &Plan, components: &Components) -> Result<()> {
     .await?;
     let client = api::client(&layout.kubeconfig_inside()).await?;
     step("API server answers", api::until("the API server being ready", PATIENCE, || api::readyz(&client))).await?;
+    let runtimes = plan.options.runtimes();
     step("node takes pods", async {
         components.start(components::controller_manager(layout))?;
         components.start(components::scheduler(layout))?;
         components.start(components::kubelet(layout))?;
         components.start(components::proxy(layout))?;
-        api::until("the first objects being accepted", PATIENCE, || api::bootstrap(&client)).await?;
+        api::until("the first objects being accepted", PATIENCE, || api::bootstrap(&client, &runtimes)).await?;
         components.start(components::coredns(layout))?;
         api::until("the node being ready", PATIENCE, || api::node_takes_pods(&client)).await
     })

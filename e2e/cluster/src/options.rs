@@ -66,7 +66,7 @@ impl From<ClusterName> for String {
     }
 }
 
-/// The program that starts containers.
+/// The program that starts containers. Its RuntimeClass in the cluster has the program's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
@@ -120,13 +120,35 @@ pub struct Options {
     pub api_port: u16,
     /// What starts containers.
     pub runtime: Runtime,
+    /// What else can start them, where a pod names its RuntimeClass.
+    #[serde(default)]
+    pub more_runtimes: Vec<Runtime>,
     /// More ports of the host that lead inside.
     pub forwards: Vec<Forward>,
+}
+
+impl Options {
+    /// Every runtime that pods may use, each once, the default one first.
+    pub fn runtimes(&self) -> Vec<Runtime> {
+        let mut all = vec![self.runtime];
+        for runtime in &self.more_runtimes {
+            if !all.contains(runtime) {
+                all.push(*runtime);
+            }
+        }
+        all
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runtime_that_is_named_twice_is_one() {
+        let options = Options { more_runtimes: vec![Runtime::Crun, Runtime::Runc], ..Options::default() };
+        assert_eq!(options.runtimes(), [Runtime::Runc, Runtime::Crun]);
+    }
 
     #[test]
     fn a_name_that_could_leave_its_directory_is_refused_with_an_example() {

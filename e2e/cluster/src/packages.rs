@@ -34,11 +34,11 @@ pub(crate) fn cni_plugins() -> Option<PathBuf> {
 }
 
 /// The packages that `has` and `has_cni` say are missing.
-fn missing(runtime: Runtime, has: impl Fn(&str) -> bool, has_cni: bool) -> Vec<&'static str> {
+fn missing(runtimes: &[Runtime], has: impl Fn(&str) -> bool, has_cni: bool) -> Vec<&'static str> {
     let mut packages: Vec<&'static str> = PROGRAMS
         .iter()
         .copied()
-        .chain([(runtime.program(), runtime.program())])
+        .chain(runtimes.iter().map(|runtime| (runtime.program(), runtime.program())))
         .filter(|(program, _)| !has(program))
         .map(|(_, package)| package)
         .collect();
@@ -50,8 +50,8 @@ fn missing(runtime: Runtime, has: impl Fn(&str) -> bool, has_cni: bool) -> Vec<&
 }
 
 /// Installs what is missing. Not to be cancelled midway: it would leave the package manager's state damaged.
-pub(crate) async fn ensure(runtime: Runtime, progress: &Progress) -> Result<()> {
-    let packages = missing(runtime, |program| find_program(program).is_some(), cni_plugins().is_some());
+pub(crate) async fn ensure(runtimes: &[Runtime], progress: &Progress) -> Result<()> {
+    let packages = missing(runtimes, |program| find_program(program).is_some(), cni_plugins().is_some());
     if packages.is_empty() {
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub(crate) async fn ensure(runtime: Runtime, progress: &Progress) -> Result<()> 
         apt_get(&["update"]).await?;
         apt_get(&[&["install", "--yes", "--no-install-recommends"], &packages[..]].concat()).await?;
     }
-    let still = missing(runtime, |program| find_program(program).is_some(), cni_plugins().is_some());
+    let still = missing(runtimes, |program| find_program(program).is_some(), cni_plugins().is_some());
     if still.is_empty() { Ok(()) } else { Err(Error::ProgramsMissing(still.join(", "))) }
 }
 
@@ -115,12 +115,12 @@ mod tests {
 
     #[test]
     fn nothing_is_installed_where_nothing_is_missing() {
-        assert!(missing(Runtime::Crun, |_| true, true).is_empty());
+        assert!(missing(&[Runtime::Crun], |_| true, true).is_empty());
     }
 
     #[test]
-    fn a_package_is_named_once_and_only_the_chosen_runtime() {
-        let bare = missing(Runtime::Crun, |_| false, false);
+    fn a_package_is_named_once_and_only_the_chosen_runtimes() {
+        let bare = missing(&[Runtime::Crun], |_| false, false);
         assert_eq!(
             bare,
             ["containerd", "iptables", "iproute2", "util-linux", "mount", "crun", "containernetworking-plugins"]

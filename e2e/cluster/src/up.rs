@@ -62,7 +62,7 @@ pub async fn up(options: &Options, progress: &Progress) -> Result<Up> {
     let mut interrupt = Interrupt::listen()?;
 
     let began = Instant::now();
-    packages::ensure(options.runtime, progress).await?;
+    packages::ensure(&options.runtimes(), progress).await?;
     progress.done("packages are installed", began.elapsed());
     let programs = tokio::select! {
         built = binaries::build(progress) => built?,

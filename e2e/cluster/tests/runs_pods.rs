@@ -205,6 +205,20 @@ fn crun_starts_pods_too_beside_another_cluster() {
 
 #[test]
 #[ignore = "needs root and starts clusters"]
+fn a_pod_that_names_another_runtime_is_started_by_it() {
+    let guard = Guard::up("pods-also", &["--also", "crun"]);
+    let cluster = guard.cluster();
+    apply(&cluster, &manifest(&import(&cluster)).replacen("\nspec:\n", "\nspec:\n  runtimeClassName: crun\n", 1));
+    kubectl(&cluster, &["wait", "--for=condition=Ready", "pod/answers", "--timeout=60s"]).unwrap();
+    // Where the container runtime keeps what it starts a pod's containers with.
+    let options = "cat /run/containerd/io.containerd.runtime.v2.task/k8s.io/*/options.json";
+    let started = cluster.command("sh").args(["-c", options]).output().unwrap();
+    let started = String::from_utf8(started.stdout).unwrap();
+    assert!(started.contains("/crun") && !started.contains("/runc\""), "{started}");
+}
+
+#[test]
+#[ignore = "needs root and starts clusters"]
 fn a_taken_port_is_said_before_anything_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -2,14 +2,14 @@
 //!
 //! It expects Pilotlight installed and prints what it does; a step that fails ends it with an error.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use pilotlight_e2e::fixture::PATIENCE;
-use pilotlight_e2e::http::{self, Answer};
+use pilotlight_e2e::cold_start::{Cold, ColdStart};
+use pilotlight_e2e::http;
 use pilotlight_e2e::stage::Stage;
-use pilotlight_e2e::timeline::{Observer, Phase, draw};
+use pilotlight_e2e::timeline::draw;
 use pilotlight_e2e::tools;
 
 /// Shows a Function's way from zero to its first answer and back.
@@ -49,7 +49,7 @@ async fn story(arguments: &Arguments, stage: &Stage) -> Result<()> {
     show(namespace).await?;
 
     say("3. The first request, from zero pods");
-    let (answer, moments) = first_request(stage).await?;
+    let ColdStart { answer, moments } = Cold::of(stage, "hello").await?.first_request().await?;
     println!("  {} {:?}\n", answer.status, answer.text().trim());
     println!("{}", draw(&moments));
     show(namespace).await?;
@@ -62,35 +62,6 @@ async fn story(arguments: &Arguments, stage: &Stage) -> Result<()> {
     say("5. Idle again: back to zero");
     functions.at_zero("hello").await?;
     show(namespace).await
-}
-
-/// Sends the request that wakes the Function; returns the answer and when each phase was reached.
-async fn first_request(stage: &Stage) -> Result<(Answer, Vec<(String, Duration)>)> {
-    let reach = &stage.reach;
-    let address = reach.address(&stage.namespace, "hello").await?;
-    let host = format!("hello.{}.svc", stage.namespace);
-    let mut observer = Observer::start(&reach.client, &stage.namespace, "hello");
-    ensure!(stage.functions.pods("hello").await?.is_empty(), "the Function has pods before its first request");
-    let start = Instant::now();
-    let answer = http::get_at(reach, &address, &host, "/").await?;
-    ensure!(answer.status.is_success(), "the first request was answered {}: {}", answer.status, answer.text());
-    ensure!(answer.header("pilotlight-cold-start") == "true", "the first request was not a cold start");
-    let seen = observer.since(start, PATIENCE).await;
-    ensure!(seen.len() == Phase::ALL.len(), "the API server told only of {seen:?} within {PATIENCE:?}");
-    let mut moments: Vec<_> = seen.into_iter().map(|(phase, at)| (phase.label().to_owned(), at)).collect();
-    if let Some(at) = server_timing(answer.header("server-timing"), "reachable") {
-        moments.push(("reachable".to_owned(), at));
-    }
-    moments.push(("answered".to_owned(), answer.took));
-    moments.sort_by_key(|(_, at)| *at);
-    Ok((answer, moments))
-}
-
-/// The duration of one metric of a `Server-Timing` header.
-fn server_timing(header: &str, name: &str) -> Option<Duration> {
-    let entry = header.split(',').map(str::trim).find(|entry| entry.split(';').next() == Some(name))?;
-    let millis: f64 = entry.split(';').find_map(|part| part.trim().strip_prefix("dur="))?.parse().ok()?;
-    Some(Duration::from_secs_f64(millis / 1e3))
 }
 
 /// The median over 100 requests to the running Function.

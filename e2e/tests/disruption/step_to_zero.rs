@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use pilotlight_e2e::http;
 use pilotlight_e2e::reach::{Address, Reach};
 use pilotlight_e2e::stage::Stage;
-use pilotlight_e2e::timeline::{Observer, Step};
+use pilotlight_e2e::timeline::{Observer, Step, Subject};
 use serde_json::json;
 
 /// Functions that step down at the same time, each on its own.
@@ -42,7 +42,7 @@ async fn run_lane(stage: &Stage, lane: usize) -> Result<Vec<Side>> {
     let (reach, namespace) = (&stage.reach, stage.namespace.as_str());
     stage.functions.create(&name, json!({"scaling": {"idleSeconds": 1, "initialReplicas": 0}})).await?;
     stage.ready(&name).await?;
-    let mut observer = Observer::start(&reach.client, namespace, &name);
+    let mut observer = Observer::start(&reach.client, namespace, &Subject::function(&name));
 
     let address = reach.address(namespace, &name).await?;
     let host = format!("{name}.{namespace}.svc");

@@ -1,0 +1,116 @@
+//! A subject on the cluster: how it is set up, started from zero, and brought back there. Each has a namespace of its own.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use pilotlight_e2e::cold_start::{ANSWERED, Cold};
+use pilotlight_e2e::fixture::image;
+use pilotlight_e2e::stage::Stage;
+use pilotlight_e2e::timeline::Observer;
+use serde_json::json;
+
+use crate::floor;
+use crate::subject::{Subject, Variant};
+
+/// Name of every contestant's Function or Deployment, in its own namespace.
+pub(crate) const NAME: &str = "hello";
+
+/// What came of one start.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// From the beginning until the whole answer was there.
+    pub(crate) answered: Duration,
+    /// Until Kubernetes reported the pod ready, where that was waited for.
+    pub(crate) ready: Option<Duration>,
+    /// Until each phase, the answer included.
+    pub(crate) phases: Vec<(&'static str, Duration)>,
+}
+
+/// A subject that is set up.
+pub(crate) struct Contestant {
+    pub(crate) subject: Subject,
+    stage: Stage,
+}
+
+/// One that is looked at, just before its start.
+pub(crate) enum Looking<'a> {
+    Floor(Observer),
+    Function(Cold<'a>),
+}
+
+impl Contestant {
+    /// Sets one up, at zero pods.
+    pub(crate) async fn set_up(subject: Subject) -> Result<Self> {
+        let stage = Stage::set("bench").await?;
+        let contestant = Self { subject, stage };
+        if let Err(error) = contestant.create().await {
+            contestant.strike().await?;
+            return Err(error);
+        }
+        Ok(contestant)
+    }
+
+    async fn create(&self) -> Result<()> {
+        let image = image(&format!("hello-{}", self.subject.language.key()));
+        let class = self.subject.runtime.class();
+        match self.subject.variant {
+            Variant::Floor => floor::create(&self.stage, &image, class).await,
+            Variant::ZeroWithoutBeacon => {
+                let spec = json!({
+                    "image": image,
+                    "runtimeClassName": class,
+                    // So that it is soon at zero again; a first request at zero knows nothing of it.
+                    "scaling": {"idleSeconds": 1},
+                });
+                self.stage.functions.create(NAME, spec).await?;
+                self.stage.ready(NAME).await?;
+                self.stage.functions.at_zero(NAME).await
+            }
+        }
+    }
+
+    /// The namespace with its pods.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.stage.namespace
+    }
+
+    /// Begins to watch.
+    pub(crate) async fn look(&self) -> Result<Looking<'_>> {
+        Ok(match self.subject.variant {
+            Variant::Floor => Looking::Floor(floor::look(&self.stage).await),
+            Variant::ZeroWithoutBeacon => Looking::Function(Cold::of(&self.stage, NAME).await?),
+        })
+    }
+
+    /// Starts it, and waits for its first answer.
+    pub(crate) async fn start(&self, looking: Looking<'_>) -> Result<Start> {
+        match looking {
+            Looking::Floor(observer) => floor::start(&self.stage, observer).await,
+            Looking::Function(cold) => {
+                let started = cold.first_request().await?;
+                Ok(Start { answered: started.answer.took, ready: None, phases: started.moments })
+            }
+        }
+    }
+
+    /// Brings it back to zero.
+    pub(crate) async fn rest(&self) -> Result<()> {
+        match self.subject.variant {
+            Variant::Floor => floor::scale(&self.stage, 0).await,
+            Variant::ZeroWithoutBeacon => self.stage.functions.at_zero(NAME).await,
+        }
+    }
+
+    /// Takes it away.
+    pub(crate) async fn strike(self) -> Result<()> {
+        self.stage.strike().await
+    }
+}
+
+impl Start {
+    /// One whose phases are yet to be completed by the answer.
+    pub(crate) fn new(answered: Duration, ready: Duration, mut phases: Vec<(&'static str, Duration)>) -> Self {
+        phases.push((ANSWERED, answered));
+        Self { answered, ready: Some(ready), phases }
+    }
+}

@@ -1,0 +1,125 @@
+//! Raw Kubernetes: a plain Deployment goes from 0 to 1, its pod is watched for an address, and the address is asked until it answers. Nobody
+//! without a part of their own on the node or in the pod can answer sooner.
+//!
+//! The pod is what Kubernetes makes of the same image and security settings. It has no probes, so Kubernetes reports it ready at the first
+//! moment that it can.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams, PostParams};
+use pilotlight_e2e::cold_start::{REACHABLE, phases};
+use pilotlight_e2e::fixture::PATIENCE;
+use pilotlight_e2e::http;
+use pilotlight_e2e::reach::{Reach, is_ready};
+use pilotlight_e2e::stage::Stage;
+use pilotlight_e2e::timeline::{Observer, Subject};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::contestant::{NAME, Start};
+
+/// Where the examples listen.
+const PORT: u16 = 8080;
+/// Name of the pod's container.
+const CONTAINER: &str = "app";
+/// Between two attempts at an address.
+const POLL: Duration = Duration::from_millis(5);
+/// How long a connection may take in the cluster's network. One to an address whose interface is not up yet would hang for a second.
+const CONNECT: Duration = Duration::from_millis(100);
+
+/// Makes the Deployment, at zero.
+pub(crate) async fn create(stage: &Stage, image: &str, runtime_class: Option<&str>) -> Result<()> {
+    let deployment: Deployment = serde_json::from_value(json!({
+        "metadata": {"name": NAME, "labels": {"app": NAME}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": NAME}},
+            "template": {
+                "metadata": {"labels": {"app": NAME}},
+                "spec": {
+                    "runtimeClassName": runtime_class,
+                    // What the namespace asks for, and a Function's pod has as well.
+                    "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [{
+                        "name": CONTAINER,
+                        "image": image,
+                        "imagePullPolicy": "IfNotPresent",
+                        "env": [{"name": "PORT", "value": PORT.to_string()}],
+                        "ports": [{"containerPort": PORT}],
+                        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                    }],
+                },
+            },
+        },
+    }))?;
+    stage.api::<Deployment>().create(&PostParams::default(), &deployment).await?;
+    Ok(())
+}
+
+/// Asks for this many pods.
+pub(crate) async fn scale(stage: &Stage, replicas: u32) -> Result<()> {
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    stage.api::<Deployment>().patch_scale(NAME, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// Begins to watch.
+pub(crate) async fn look(stage: &Stage) -> Observer {
+    let subject =
+        Subject { labels: format!("app={NAME}"), prefix: format!("{NAME}-"), container: CONTAINER.to_owned() };
+    let mut observer = Observer::start(&stage.reach.client, &stage.namespace, &subject);
+    observer.begun().await;
+    observer
+}
+
+/// Asks for one pod, and waits for its first answer and until Kubernetes reports it ready.
+pub(crate) async fn start(stage: &Stage, mut observer: Observer) -> Result<Start> {
+    let begun = Instant::now();
+    scale(stage, 1).await?;
+    let addressed = observer.pod(begun, |pod| address(pod).is_some());
+    let seen = timeout(PATIENCE, addressed).await.context("the pod got no address")?;
+    let (pod, _) = seen.context("the watch of pods ended")?;
+    let (reachable, answered) = first_answer(&stage.reach, &pod, begun).await?;
+    let ready = timeout(PATIENCE, observer.pod(begun, is_ready)).await.context("the pod did not become ready")?;
+    let (_, ready) = ready.context("the watch of pods ended")?;
+    let mut phases = phases(&mut observer, begun).await?;
+    // A port forward is there before anything listens behind it.
+    if stage.reach.in_network() {
+        phases.push((REACHABLE, reachable));
+    }
+    Ok(Start::new(answered, ready - begun, phases))
+}
+
+fn address(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.pod_ip.as_deref()
+}
+
+/// Asks until the answer is there. Returns when the connection was made that it came over, and when it was whole.
+async fn first_answer(reach: &Reach, pod: &Pod, begun: Instant) -> Result<(Duration, Duration)> {
+    loop {
+        let refused = match attempt(reach, pod, begun).await {
+            Ok(answered) => return Ok(answered),
+            Err(refused) => refused,
+        };
+        if begun.elapsed() > PATIENCE {
+            bail!(refused.context(format!("no answer within {PATIENCE:?}")));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn attempt(reach: &Reach, pod: &Pod, begun: Instant) -> Result<(Duration, Duration)> {
+    let limit = if reach.in_network() { CONNECT } else { PATIENCE };
+    let stream = timeout(limit, reach.pod(pod, PORT)).await.context("no connection")??;
+    let reachable = begun.elapsed();
+    let request = Request::get("/").header("host", NAME).body(Full::<Bytes>::default())?;
+    let answer = timeout(PATIENCE, http::exchange(stream, request, begun)).await.context("no answer")??;
+    ensure!(answer.status.is_success(), "answered {}: {}", answer.status, answer.text());
+    Ok((reachable, answer.took))
+}

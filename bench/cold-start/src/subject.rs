@@ -1,0 +1,94 @@
+//! What is measured: a variant, with a runtime and an app. The names here are those of the command line and of the JSON.
+
+use std::fmt;
+
+/// What starts the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Runtime {
+    /// The cluster's default, which is runc nearly everywhere.
+    Runc,
+    /// The RuntimeClass `crun`.
+    Crun,
+}
+
+impl Runtime {
+    /// Its key in the JSON.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+
+    /// The RuntimeClass that pods name to get it.
+    pub(crate) fn class(self) -> Option<&'static str> {
+        match self {
+            Self::Runc => None,
+            Self::Crun => Some("crun"),
+        }
+    }
+}
+
+/// Which of the examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Language {
+    /// `examples/hello-go`.
+    Go,
+    /// `examples/hello-rust`.
+    Rust,
+    /// `examples/hello-python`.
+    Python,
+    /// `examples/hello-node`.
+    Node,
+}
+
+impl Language {
+    /// Every one; the first is the one that a runtime's own figures are of.
+    pub(crate) const ALL: [Self; 4] = [Self::Go, Self::Rust, Self::Python, Self::Node];
+
+    /// Its key in the JSON.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::Rust => "rust",
+            Self::Python => "python",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// How a first request comes to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Variant {
+    /// Raw Kubernetes: a plain Deployment, from 0 to 1.
+    Floor,
+    /// A Function at zero, found by its pod's address in the API.
+    ZeroWithoutBeacon,
+}
+
+impl Variant {
+    /// Every one; the others are compared with the first.
+    pub(crate) const ALL: [Self; 2] = [Self::Floor, Self::ZeroWithoutBeacon];
+
+    /// Its key in the JSON.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::ZeroWithoutBeacon => "zero_without_beacon",
+        }
+    }
+}
+
+/// One of the things that take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Subject {
+    pub(crate) runtime: Runtime,
+    pub(crate) language: Language,
+    pub(crate) variant: Variant,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.runtime.key(), self.language.key(), self.variant.key())
+    }
+}
