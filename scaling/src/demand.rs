@@ -213,6 +213,8 @@ mod tests {
         assert_eq!(waiting(100, 2, 1000, lasting(100)), 0);
         // 300 would be left after it: 10 slots for those that come, and 30 for those left, within a second.
         assert_eq!(waiting(400, 2, 1000, lasting(100)), 4);
+        // 30 slots for those that come, and 30 for the 30 s of work that are left.
+        assert_eq!(waiting(100, 3, 1000, lasting(300)), 6);
     }
 
     #[test]

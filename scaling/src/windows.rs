@@ -269,6 +269,22 @@ mod tests {
     }
 
     #[test]
+    fn a_poke_is_a_request_only_if_it_tells_of_one() {
+        for (queued, in_flight, last_active) in
+            [(0, 0, None), (1, 0, Some(Millis(61_000))), (0, 1, Some(Millis(61_000)))]
+        {
+            let mut coverage = Coverage::default();
+            let mut windows = Windows::default();
+            coverage.join(A, Millis(0), Origin::Unknown);
+            assert!(windows.is_empty());
+            windows.observe(A, Millis(60_400), queued, in_flight);
+            assert!(!windows.is_empty());
+            let load = windows.load(&coverage, 60, 6, None);
+            assert_eq!(load.last_active, last_active, "{queued} waiting, {in_flight} in flight");
+        }
+    }
+
+    #[test]
     fn the_time_before_a_wake_is_not_averaged() {
         let mut coverage = Coverage::default();
         let mut windows = Windows::default();

@@ -92,6 +92,13 @@ fn silence_is_long_enough_at_its_last_millisecond() {
 fn the_next_look_is_when_time_alone_could_change_something() {
     let at_rest = Situation::default().silent_for(20_000).decide();
     assert_eq!(wait(&at_rest), Some(40_000));
+    let unheard = Situation { span: None, ..Situation::default() }.decide();
+    assert_eq!(wait(&unheard), Some(2_000), "silence does not grow by itself");
+    for (arrivals, millis) in [(0, 40_000), (1, 2_000)] {
+        let mut quiet = Situation::default().silent_for(20_000);
+        quiet.load.stable = Some(Window { seconds: 60, arrivals, ..Window::default() });
+        assert_eq!(wait(&quiet.decide()), Some(millis), "{arrivals} too short to be seen as concurrency");
+    }
     let active = Policy { min_active_replicas: 2, ..Situation::default().policy };
     let at_rest =
         Situation { policy: active, current: 2, ready: 2, ..Situation::default() }.silent_for(20_000).decide();
@@ -187,6 +194,24 @@ fn a_surge_begins_at_the_threshold_and_holds_two_panic_windows() {
     assert!(after(surge(31).memory, 1_000));
     assert!(after(surge(31).memory, 11_999));
     assert!(!after(surge(31).memory, 12_000));
+}
+
+#[test]
+fn no_more_than_is_ready_is_no_surge_whatever_the_threshold() {
+    let policy = Policy { panic_threshold_percent: 100, ..Situation::default().policy };
+    let memory =
+        Situation { policy: policy.clone(), current: 2, ready: 2, ..Situation::default() }.with(20).decide().memory;
+    let next = Situation { policy, current: 2, ready: 2, memory, ..Situation::default() }.with(1).decide();
+    assert_eq!(next.replicas, 2, "its peak is remembered");
+    assert!(!matches!(next.reason.cause, Cause::PanicHold { .. }), "{}", next.reason);
+}
+
+#[test]
+fn zero_forgets_what_was_before() {
+    let surge = Situation { current: 2, ready: 2, ..Situation::default() }.with(31).decide().memory;
+    let zero = Situation { current: 0, ready: 0, memory: surge, ..Situation::default() }.decide();
+    let woken = Situation { current: 9, ready: 9, memory: zero.memory, ..Situation::default() }.with(1).decide();
+    assert_eq!((woken.replicas, woken.reason.bound), (4, Some(Bound::DownRate(4))), "{}", woken.reason.cause);
 }
 
 #[test]
