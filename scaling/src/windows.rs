@@ -269,6 +269,11 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_told_anything_there_is_no_window() {
+        assert_eq!(Windows::default().load(&Coverage::default(), 60, 6, None), Load::default());
+    }
+
+    #[test]
     fn a_poke_is_a_request_only_if_it_tells_of_one() {
         for (queued, in_flight, last_active) in
             [(0, 0, None), (1, 0, Some(Millis(61_000))), (0, 1, Some(Millis(61_000)))]
