@@ -20,4 +20,5 @@ mod mutate;
 mod oracle;
 mod sink;
 mod smuggling;
+mod targets;
 mod wire;

@@ -89,4 +89,26 @@ mod tests {
         assert_eq!(lines(4, &["abcde\n"]), Err(LineTooLong { limit: 4 }));
         assert_eq!(lines(4, &["ab", "cde"]), Err(LineTooLong { limit: 4 }));
     }
+
+    /// Any bytes, in pieces as long as the first byte says, against the lines of the whole.
+    #[test]
+    fn any_bytes_come_out_as_their_lines() {
+        bolero::check!().for_each(|input: &[u8]| {
+            let Some((length, bytes)) = input.split_first() else { return };
+            let (mut lines, mut seen) = (Lines::new(64), Vec::new());
+            let result = bytes.chunks(usize::from(*length).max(1)).try_for_each(|chunk| {
+                lines.push(chunk, |line| {
+                    seen.push(line.to_vec());
+                    Ok::<_, LineTooLong>(())
+                })
+            });
+            let mut whole: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+            assert_eq!(result.is_err(), whole.iter().any(|line| line.len() > 64));
+            if result.is_ok() {
+                whole.pop();
+                let whole = whole.into_iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+                assert_eq!(seen, whole.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>());
+            }
+        });
+    }
 }
