@@ -189,6 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_has_a_default_target_and_a_hard_limit_beside_it() {
+        let targets = |target_rps, concurrency_limit| {
+            let policy = Policy { metric: Metric::Rps, target_rps, concurrency_limit, ..Policy::default() };
+            policy.targets().map(|target| (target.metric, target.milli)).collect::<Vec<_>>()
+        };
+        assert_eq!(targets(0, 0), [(Metric::Rps, 140_000)]);
+        assert_eq!(targets(10, 20), [(Metric::Rps, 7_000), (Metric::Concurrency, 14_000)]);
+    }
+
+    #[test]
     fn zeros_everywhere_still_compute() {
         let policy = Policy {
             max_replicas: 0,

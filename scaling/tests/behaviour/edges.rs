@@ -1,7 +1,7 @@
 //! Where decisions turn: each limit from both of its sides.
 
 use pilotlight_scaling::{
-    Bound, Cause, Decision, Floor, FloorReason, Input, Load, Memory, Millis, Policy, Second, Span, Window, decide,
+    Bound, Cause, Decision, Floor, FloorReason, Input, Load, Memory, Millis, Policy, Rung, Second, Span, Window, decide,
 };
 
 const NOW: Millis = Millis(1_000_000);
@@ -86,6 +86,15 @@ fn silence_is_long_enough_at_its_last_millisecond() {
     let decision = Situation::default().silent_for(60_000).decide();
     assert_eq!(decision.replicas, 0);
     assert_eq!(decision.reason.cause, Cause::Idle { silent_seconds: 60, needed_seconds: 60 });
+}
+
+#[test]
+fn a_request_under_way_is_no_silence_and_the_rung_says_whether_pods_run() {
+    let mut busy = Situation::default().silent_for(70_000);
+    busy.load.in_flight = 1;
+    assert_eq!((busy.decide().replicas, busy.decide().rung), (1, Rung::Active));
+    let silent = Situation::default().silent_for(70_000).decide();
+    assert_eq!((silent.replicas, silent.rung), (0, Rung::Zero));
 }
 
 #[test]
