@@ -28,18 +28,25 @@ pub struct ForeignWrite {
     manager: String,
     /// Whether it was a write of `/scale`, not of the Deployment.
     scale: bool,
+    /// When it was made, or first seen: the API server notes no time for writes of `/scale`.
     at: Timestamp,
+    /// Whether the newest version of the Deployment shows it: then nobody has written since.
+    stands: bool,
 }
 
-/// The last foreign write of `replicas` that the managed fields show.
-fn foreign_write(managed_fields: &[ManagedFieldsEntry]) -> Option<ForeignWrite> {
+/// The last foreign write of `replicas` that the managed fields show; `known` is the one of the version before.
+fn foreign_write(
+    managed_fields: &[ManagedFieldsEntry],
+    known: Option<&ForeignWrite>,
+    now: Timestamp,
+) -> Option<ForeignWrite> {
     let foreign = managed_fields.iter().filter(|entry| !is_ours(entry)).filter_map(|entry| {
         entry.fields_v1.as_ref()?.0.pointer("/f:spec/f:replicas")?;
-        Some(ForeignWrite {
-            manager: entry.manager.clone().unwrap_or_default(),
-            scale: entry.subresource.as_deref() == Some("scale"),
-            at: entry.time.as_ref()?.0,
-        })
+        let manager = entry.manager.clone().unwrap_or_default();
+        let scale = entry.subresource.as_deref() == Some("scale");
+        let same = known.filter(|known| known.stands && known.manager == manager && known.scale == scale);
+        let at = entry.time.as_ref().map(|time| time.0).or(same.map(|known| known.at)).unwrap_or(now);
+        Some(ForeignWrite { manager, scale, at, stands: true })
     });
     foreign.max_by_key(|write| write.at)
 }
@@ -50,9 +57,11 @@ fn cached(deployment: &Deployment) -> Option<ForeignWrite> {
 
 /// What the cache keeps of the managed fields of a Deployment, as the value of [`CACHED_FOREIGN_REPLICAS`]; `before` is the same Deployment
 /// as the cache had it.
-pub fn to_cache(managed_fields: &[ManagedFieldsEntry], before: Option<&Deployment>) -> Option<String> {
-    let newest =
-        before.and_then(cached).into_iter().chain(foreign_write(managed_fields)).max_by_key(|write| write.at)?;
+pub fn to_cache(managed_fields: &[ManagedFieldsEntry], before: Option<&Deployment>, now: Timestamp) -> Option<String> {
+    let known = before.and_then(cached);
+    let shown = foreign_write(managed_fields, known.as_ref(), now);
+    let past = known.map(|known| ForeignWrite { stands: false, ..known });
+    let newest = past.into_iter().chain(shown).max_by_key(|write| write.at)?;
     serde_json::to_string(&newest).ok()
 }
 
@@ -128,11 +137,17 @@ mod tests {
 
     /// The Deployment as the cache has it after each of these versions.
     fn deployment(versions: &[&[ManagedFieldsEntry]]) -> Arc<Deployment> {
+        let seen: Vec<_> = versions.iter().map(|fields| (1_000, *fields)).collect();
+        deployment_seen(&seen)
+    }
+
+    /// The same, with the second when each version was seen.
+    fn deployment_seen(versions: &[(i64, &[ManagedFieldsEntry])]) -> Arc<Deployment> {
         let mut deployment = Deployment::default();
-        for fields in versions {
+        for (now, fields) in versions {
             let mut next = Deployment::default();
             next.metadata.name = Some("hello-2".to_owned());
-            if let Some(kept) = to_cache(fields, Some(&deployment)) {
+            if let Some(kept) = to_cache(fields, Some(&deployment), second(*now)) {
                 next.annotations_mut().insert(CACHED_FOREIGN_REPLICAS.to_owned(), kept);
             }
             deployment = next;
@@ -165,6 +180,17 @@ mod tests {
         let again = [entry("kube-controller-manager", Some("scale"), 115, replicas())];
         let all = [deployment(&[&hpa, &undone, &again, &undone])];
         assert_eq!(Contention::of(&all, second(120)).unwrap().until(), second(715));
+    }
+
+    #[test]
+    fn a_write_without_a_time_counts_from_when_it_was_first_seen() {
+        let scaled = [ManagedFieldsEntry { time: None, ..entry("kubectl", Some("scale"), 0, replicas()) }];
+        let undone = [entry(MANAGER_AUTOSCALER, Some("scale"), 101, replicas())];
+        let until = |versions: &[(i64, &[ManagedFieldsEntry])]| {
+            Contention::of(&[deployment_seen(versions)], second(200)).unwrap().until()
+        };
+        assert_eq!(until(&[(100, &scaled), (110, &scaled), (120, &undone), (130, &undone)]), second(700));
+        assert_eq!(until(&[(100, &scaled), (120, &undone), (150, &scaled)]), second(750), "it was made again");
     }
 
     #[test]

@@ -64,10 +64,10 @@ async fn a_schedule_keeps_pods_without_load_and_lets_them_go() -> Result<()> {
     stage.functions.at_zero("hello").await?;
     stage.functions.patch("hello", json!({"scaling": {"schedules": always(2)}})).await?;
     ready_replicas(&stage, 2).await?;
-    // Once the activators have told enough of the new pods to decide by what is known.
-    let told = || decisions(&stage, "hello");
-    let told = until("the schedule to be the reason", PATIENCE, told, |told| told["reason"] == "Schedule").await?;
+    let told = decisions(&stage, "hello").await?;
     assert_eq!(told["replicas"], 2, "{told:#}");
+    let change = told["lastChange"]["message"].as_str().context("no change is told")?;
+    ensure!(change.ends_with("the schedule always keeps 2"), "{change}");
     stage.functions.patch("hello", json!({"scaling": {"schedules": []}})).await?;
     stage.functions.at_zero("hello").await?;
     stage.strike().await

@@ -1,5 +1,6 @@
 //! What the caches forget: whatever no part of the operator reads. It is most of an object's size.
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -50,7 +51,7 @@ pub(super) fn deployment(deployment: &mut Deployment, before: Option<&Deployment
     }
     // A Deployment of the same name that was made anew is another.
     let before = before.filter(|before| before.metadata.uid == deployment.metadata.uid);
-    if let Some(write) = contention::to_cache(&managed, before) {
+    if let Some(write) = contention::to_cache(&managed, before, Timestamp::now()) {
         annotations.get_or_insert_default().insert(CACHED_FOREIGN_REPLICAS.to_owned(), write);
     }
 }
