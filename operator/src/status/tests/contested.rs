@@ -11,7 +11,7 @@ fn another_writer_of_replicas_is_named_until_it_has_been_quiet_for_a_while() {
     assert_eq!(get(&before.conditions, pilotlight_crds::condition::REPLICAS_CONTESTED), None);
 
     let deployment = Arc::make_mut(&mut situation.observed.deployments[0]);
-    let write = r#"{"manager":"kube-controller-manager","scale":true,"at":"1970-01-01T00:16:35Z"}"#;
+    let write = r#"{"manager":"kube-controller-manager","scale":true,"at":"1970-01-01T00:16:35Z","stands":false}"#;
     let cached = [(CACHED_FOREIGN_REPLICAS.to_owned(), write.to_owned())];
     deployment.metadata.annotations = Some(cached.into());
     let contested = situation.look();
