@@ -3,6 +3,5 @@
 
 mod graceful;
 mod kill;
-mod kill_one;
 mod limits;
 mod step_to_zero;
