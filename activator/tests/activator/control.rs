@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use pilotlight_crds::control::SampleBatch;
 use serde_json::json;
 
-use crate::harness::{FakePod, TOKEN, World, client, control, empty, eventually, send, text};
+use crate::harness::{FakePod, TOKEN, World, client, control, empty, eventually, key, send, text};
 
 fn drain(id: &str, ttl: u64) -> serde_json::Value {
     json!({"namespace": "shop", "name": "hello", "handshake": id, "scope": {"all": {"revision": "hello-1"}}, "ttlMillis": ttl})
@@ -28,11 +28,14 @@ async fn released(world: &World, id: &str, outcome: &str) {
     assert_eq!(control(world, "/v1/release", TOKEN, &release(id, outcome)).await.status, 204);
 }
 
+/// A pod that has answered. No request of it had to wait, so none has looked at `/scale`.
 async fn warm() -> (World, FakePod) {
     let world = World::with_function(|_| {});
     world.scale.write(1);
     let pod = FakePod::hello().await;
     world.pod(&pod);
+    let cell = world.activator.registry.get(&key()).unwrap();
+    eventually("the pod is ready", || cell.usable() == 1).await;
     assert_eq!(send(world.get("/")).await.status, 200);
     world.until_load((0, 0)).await;
     (world, pod)

@@ -14,6 +14,33 @@ use proptest::prelude::*;
 use crate::mutate::mutation;
 use crate::oracle::{End, meaning};
 
+/// Fields that some rule looks at.
+pub(crate) const NAMES: &[&str] = &[
+    "connection",
+    "te",
+    "upgrade",
+    "host",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "via",
+    "cookie",
+    "accept",
+    "traceparent",
+    "tracestate",
+    "grpc-timeout",
+    "content-type",
+    "transfer-encoding",
+    "content-length",
+    "pilotlight-relay",
+    "pilotlight-x",
+    "keep-alive",
+    "trailer",
+    "x-request-id",
+    "x-other",
+];
+
 /// Requests that were changed, or just bytes.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -41,27 +68,7 @@ pub(crate) fn judge(bytes: &[u8], cuts: impl IntoIterator<Item = usize>) -> (usi
 
 /// Names and values as HTTP allows them, often such as the rules look at.
 fn fields() -> impl Strategy<Value = HeaderMap> {
-    let name = prop_oneof![
-        prop::sample::select(vec![
-            "connection",
-            "te",
-            "upgrade",
-            "host",
-            "forwarded",
-            "x-forwarded-for",
-            "via",
-            "cookie",
-            "accept",
-            "traceparent",
-            "pilotlight-x",
-            "content-length",
-            "transfer-encoding",
-            "keep-alive",
-            "x-request-id",
-        ])
-        .prop_map(str::to_owned),
-        "[a-z][a-z0-9-]{0,12}",
-    ];
+    let name = prop_oneof![prop::sample::select(NAMES).prop_map(str::to_owned), "[a-z][a-z0-9-]{0,12}",];
     let value = prop::collection::vec(prop_oneof![3 => 0x20..0x7f_u8, 1 => 0x80..=0xff_u8, 1 => Just(b',')], 0..40);
     prop::collection::vec((name, value), 0..12).prop_map(|fields| {
         let mut map = HeaderMap::new();

@@ -22,33 +22,8 @@ use pilotlight_crds::control::{ClaimLine, ClaimRequest, DrainRequest, DrainRespo
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::fuzz::judge;
+use crate::fuzz::{NAMES, judge};
 use crate::oracle::{End, meaning};
-
-/// Fields that some rule looks at.
-const NAMES: &[&str] = &[
-    "connection",
-    "te",
-    "upgrade",
-    "host",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "via",
-    "cookie",
-    "accept",
-    "traceparent",
-    "tracestate",
-    "grpc-timeout",
-    "content-type",
-    "pilotlight-relay",
-    "pilotlight-x",
-    "keep-alive",
-    "trailer",
-    "x-request-id",
-    "x-other",
-];
 
 /// Headers out of bytes: lines, whose first byte chooses the name.
 fn fields(bytes: &[u8]) -> HeaderMap {
