@@ -308,16 +308,6 @@ impl FunctionCell {
         Slot { cell: self.clone(), place: Place::Owner { line, client: Version::HTTP_11 }, armed: false }
     }
 
-    /// Hands one that waits to the owner, where that is another activator. `false` where there is nothing to hand.
-    fn divert(self: &Arc<Self>, now: Instant) -> bool {
-        let mut state = self.lock();
-        let Some(line) = self.line(&state) else { return false };
-        let Some(waiter) = state.divert(now) else { return false };
-        drop(state);
-        let _ = waiter.answer.send(Ok(Granted { slot: self.relay(line), trace: None }));
-        true
-    }
-
     /// Gives a slot back, and to the next one that waits.
     fn end(self: &Arc<Self>, slot: &SlotRef) {
         let now = Instant::now();
@@ -352,22 +342,23 @@ impl FunctionCell {
         }
     }
 
-    /// `true` where nobody is left who could get a slot. A client that went away in this very moment passes its slot on.
+    /// `true` where nobody is left who could get a slot, or has to be handed to the owner. A client that went away in this very moment passes its slot on.
     fn hand_out_batch(self: &Arc<Self>, now: Instant, rest: bool) -> bool {
         for _ in 0..BATCH {
-            if self.divert(now) {
-                continue;
-            }
-            let (waiter, slot, trace) = {
+            let (waiter, granted) = {
                 let mut state = self.lock();
-                let Some((waiter, slot)) = state.grant(now) else {
+                if let Some(line) = self.line(&state)
+                    && let Some(waiter) = state.divert(now)
+                {
+                    (waiter, Granted { slot: self.relay(line), trace: None })
+                } else if let Some((waiter, slot)) = state.grant(now) {
+                    let trace = state.trace().filter(|_| waiter.cold);
+                    (waiter, Granted { slot: self.guard(slot), trace })
+                } else {
                     state.handing_out &= !rest;
                     return true;
-                };
-                (waiter, slot, state.trace())
+                }
             };
-            let trace = trace.filter(|_| waiter.cold);
-            let granted = Granted { slot: self.guard(slot), trace };
             if let Err(Ok(unclaimed)) = waiter.answer.send(Ok(granted)) {
                 self.take_back(unclaimed.slot, now);
             }
