@@ -95,6 +95,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         Route::Pods(_) => false,
     };
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads);
+    let contested = Contention::of(&observed.deployments, now);
     let input = StatusInput {
         function,
         observed: &observed,
@@ -103,6 +104,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         verdicts: &verdicts,
         traffic: &traffic,
         owner: owner.as_ref(),
+        contested: contested.as_ref(),
         domain: context.domain.as_deref(),
         now,
     };
@@ -111,7 +113,6 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         return Ok(Action::requeue(OUTDATED));
     }
     hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
-    let contested = Contention::of(&observed.deployments, now);
     Ok(next_look(function, &verdicts, &traffic, &applied, contested.as_ref(), context))
 }
 

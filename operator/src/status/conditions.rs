@@ -9,7 +9,6 @@ use pilotlight_crds::condition::{self, Desired};
 use pilotlight_crds::status::{RevisionState, Rung};
 
 use super::{StatusInput, Verdict};
-use crate::contention::Contention;
 use crate::route::Route;
 
 /// Reason of `Ready=False` and `Stalled=True`: the spec contradicts itself.
@@ -170,7 +169,7 @@ fn route(input: &StatusInput<'_>) -> Say {
 
 /// The autoscaler undoes what others write; that they do so costs pods at the wrong moment, and an author should know.
 fn contested(input: &StatusInput<'_>) -> Option<Say> {
-    let contention = Contention::of(&input.observed.deployments, input.now)?;
+    let contention = input.contested?;
     let function = input.function.metadata.name.as_deref().unwrap_or_default();
     Some(Say::new(Some(true), condition::FOREIGN_WRITER, contention.message(function)))
 }

@@ -18,6 +18,7 @@ use pilotlight_crds::{Function, FunctionStatus, names};
 
 use crate::apply::Applied;
 use crate::build::deployment::Revision;
+use crate::contention::Contention;
 use crate::observe::Observed;
 use crate::validate::Problem;
 use evidence::Evidence;
@@ -44,6 +45,8 @@ pub struct StatusInput<'a> {
     pub traffic: &'a Traffic,
     /// Who may send to the pods.
     pub owner: Option<&'a RouteOwner>,
+    /// Who else writes the replicas.
+    pub contested: Option<&'a Contention>,
     /// External domain of Functions.
     pub domain: Option<&'a str>,
     /// Now.

@@ -110,6 +110,7 @@ impl Situation {
             verdicts: &verdicts,
             traffic: &traffic,
             owner: None,
+            contested: Contention::of(&self.observed.deployments, now).as_ref(),
             domain: None,
             now,
         });
