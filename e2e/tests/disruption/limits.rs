@@ -192,6 +192,13 @@ fn follow(stage: &Arc<Stage>, seen: &Arc<Seen>, ready: &Arc<Mutex<Vec<Pod>>>, ta
     });
 }
 
+/// Ends the clients, and leaves as many activators as there were.
+async fn end(seen: &Seen, mut tasks: JoinSet<()>, activators: &Activators) -> Result<()> {
+    seen.over.store(true, Ordering::SeqCst);
+    while tasks.join_next().await.is_some() {}
+    activators.scale(activators.replicas).await
+}
+
 /// An answer that had begun cannot be had again; the owner had one request at each pod at most.
 fn pardon_broken_answers(seen: &Seen) -> Result<()> {
     let mut failures = seen.failures.lock().expect("no client panics");
@@ -231,9 +238,7 @@ async fn a_limit_of_one_is_exact_over_three_activators_while_they_are_replaced()
         seen.more(300).await
     };
     let ran = run.await;
-    seen.over.store(true, Ordering::SeqCst);
-    while tasks.join_next().await.is_some() {}
-    activators.scale(activators.replicas).await?;
+    end(&seen, tasks, &activators).await?;
     ran?;
     verdict(&seen)?;
     Arc::into_inner(stage).context("a client still runs")?.strike().await
@@ -251,7 +256,7 @@ async fn a_killed_owner_fails_only_what_it_had_itself() -> Result<()> {
     let seen = Arc::new(Seen::default());
     // Only by the others, which relay: what they had handed to the owner is asked again, for it is safe.
     let ready = Arc::new(Mutex::new(others));
-    let mut tasks = clients(&stage, &seen, &ready, false);
+    let tasks = clients(&stage, &seen, &ready, false);
     let run = async {
         seen.more(300).await?;
         kill_containers(owners.first().context("the owner is not ready")?)?;
@@ -262,9 +267,7 @@ async fn a_killed_owner_fails_only_what_it_had_itself() -> Result<()> {
         seen.more(300).await
     };
     let ran = run.await;
-    seen.over.store(true, Ordering::SeqCst);
-    while tasks.join_next().await.is_some() {}
-    activators.scale(activators.replicas).await?;
+    end(&seen, tasks, &activators).await?;
     ran?;
     pardon_broken_answers(&seen)?;
     verdict(&seen)?;
