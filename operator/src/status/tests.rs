@@ -99,8 +99,7 @@ impl Situation {
     fn look(&mut self) -> FunctionStatus {
         let now = Timestamp::from_second(self.now).unwrap();
         let verdicts = judge("hello", &self.wanted, &self.observed, now);
-        let current = self.observed.status.route.as_ref();
-        let current = current.and_then(|r| r.revision.as_deref());
+        let current = self.observed.status.route.as_ref().and_then(|route| route.revision.as_deref());
         let traffic = Traffic::decide(&self.function.spec, &verdicts, current, Duration::ZERO);
         let status = build(&StatusInput {
             function: &self.function,
