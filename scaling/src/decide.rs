@@ -148,6 +148,10 @@ pub fn decide(input: &Input<'_>) -> Decision {
     if !is_complete(input) {
         hold(input.current, Cause::DataMissing { wanted });
     }
+    let seconds = seconds.max(input.policy.stable_seconds());
+    if Second::containing(input.now).minus(seconds) < memory.seen_from {
+        hold(input.current, Cause::HistoryMissing { wanted, seconds });
+    }
     bounded(input, replicas, cause, bound, memory)
 }
 

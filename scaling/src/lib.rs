@@ -3,7 +3,7 @@
 //! Nothing here knows Kubernetes, an async runtime, a socket or a clock; `now` is an argument. The way of a decision:
 //! activators' batches are aligned to whole seconds ([`Alignment`]), [`Coverage`] remembers which seconds each activator
 //! has told about, [`Windows`] keeps one Function's load in them, and [`decide`] turns the [`Load`] into a [`Decision`].
-//! Beside load there is the time of day: [`scheduled`] says which floor cron schedules ask for at a moment, and until when.
+//! Who begins to decide late [looks back](look_back) first. Beside load there is the time of day: [`scheduled`] says which floor cron schedules ask for at a moment, and until when.
 //!
 //! What always holds: no data is not zero. A second that an activator did not tell about is filled with its last share, and
 //! nothing is scaled down on it.
@@ -12,6 +12,7 @@ mod alignment;
 mod coverage;
 mod decide;
 mod demand;
+mod hindsight;
 mod load;
 mod memory;
 mod policy;
@@ -23,6 +24,7 @@ mod windows;
 pub use alignment::Alignment;
 pub use coverage::{ActivatorId, Coverage, Origin, Span};
 pub use decide::{Decision, Floor, FloorReason, Input, Rung, decide};
+pub use hindsight::look_back;
 pub use load::{Average, Load, Service, Window};
 pub use memory::Memory;
 pub use policy::{Metric, Policy, Target};

@@ -54,7 +54,7 @@ impl Maxima {
     }
 }
 
-/// What one decision hands on to the next. Begin with `Memory::default()`.
+/// What one decision hands on to the next. Begin with `Memory::default()` where nothing came before, else with [`Memory::beginning`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub(crate) awake: Awake,
@@ -67,9 +67,25 @@ pub struct Memory {
     pub(crate) peaks: Maxima,
     /// What was recommended.
     pub(crate) recommended: Maxima,
+    /// From this second on it knows of all load that matters.
+    pub(crate) seen_from: Second,
 }
 
 impl Memory {
+    /// Of one who begins to look now at what may have had load before: until enough was seen, or looked back at, nothing is removed.
+    #[must_use]
+    pub fn beginning(now: Millis) -> Self {
+        Self { seen_from: Second::containing(now), ..Self::default() }
+    }
+
+    /// The same without what was seen of load, to begin anew at an earlier second.
+    pub(crate) fn before(&self, first: Second) -> Self {
+        let mut memory = self.clone();
+        memory.settle_at_zero();
+        memory.seen_from = first;
+        memory
+    }
+
     /// The moment at which the Function went from zero to some replicas. `None` where that is not known, or it has none.
     #[must_use]
     pub fn awake_since(&self) -> Option<Millis> {
@@ -94,6 +110,7 @@ impl Memory {
         self.panic_until = None;
         self.peaks = Maxima::default();
         self.recommended = Maxima::default();
+        self.seen_from = Second(0);
     }
 }
 

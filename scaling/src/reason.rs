@@ -102,6 +102,13 @@ pub enum Cause {
         /// Replicas that would do by what is known.
         wanted: u32,
     },
+    /// Less would do by what is known, but who decides has not looked on for long enough to know what was needed lately.
+    HistoryMissing {
+        /// Replicas that would do by what is known.
+        wanted: u32,
+        /// Seconds that must be known.
+        seconds: u64,
+    },
 }
 
 /// A bound that a number of replicas was moved to.
@@ -157,6 +164,7 @@ impl Cause {
             Self::Peak { .. } => "PeakLoad",
             Self::Delay { .. } => "ScaleDownDelay",
             Self::DataMissing { .. } => "DataMissing",
+            Self::HistoryMissing { .. } => "HistoryMissing",
         }
     }
 }
@@ -223,6 +231,9 @@ impl fmt::Display for Cause {
             }
             Self::DataMissing { wanted } => {
                 write!(f, "{wanted} would do by what is known, but samples of an activator are missing")
+            }
+            Self::HistoryMissing { wanted, seconds } => {
+                write!(f, "{wanted} would do now, but this leader does not know yet what the last {seconds} s needed")
             }
         }
     }
@@ -317,6 +328,11 @@ mod tests {
                 Cause::DataMissing { wanted: 2 },
                 "DataMissing",
                 "2 would do by what is known, but samples of an activator are missing",
+            ),
+            (
+                Cause::HistoryMissing { wanted: 2, seconds: 60 },
+                "HistoryMissing",
+                "2 would do now, but this leader does not know yet what the last 60 s needed",
             ),
         ];
         for (cause, code, words) in table {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::coverage::{ActivatorId, Coverage};
 use crate::load::{Load, Window};
+use crate::policy::Policy;
 use crate::time::{Millis, Second};
 
 /// One Function's traffic at one activator in one second.
@@ -125,6 +126,28 @@ impl Windows {
             in_flight,
             last_active: self.last_active.map(Second::end),
         }
+    }
+
+    /// The load as it was at the end of the second before `until`, by what is known of it now.
+    pub(crate) fn load_until(
+        &self,
+        coverage: &Coverage,
+        until: Second,
+        policy: &Policy,
+        since: Option<Millis>,
+    ) -> Load {
+        let (stable, begin) = (policy.stable_seconds(), since.map_or(Second(0), Second::containing));
+        let window = |seconds| self.window(coverage, until, begin, seconds, stable);
+        let last = until.minus(1);
+        let at_its_end = self.shares.iter().filter_map(|(id, share)| {
+            let told = coverage.stand_in(*id, last, stable)?;
+            share.seconds.get(&told)
+        });
+        let (queued, in_flight) = at_its_end.fold((0, 0), |(queued, in_flight), sample| {
+            (queued + u64::from(sample.queued), in_flight + u64::from(sample.in_flight))
+        });
+        let last_active = self.last_active.map(|second| second.end().min(until.start()));
+        Load { stable: window(stable), panic: window(policy.panic_seconds()), queued, in_flight, last_active }
     }
 
     fn window(&self, coverage: &Coverage, until: Second, begin: Second, length: u64, hold: u64) -> Option<Window> {

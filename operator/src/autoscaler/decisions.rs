@@ -11,6 +11,7 @@ use pilotlight_scaling::{Decision, Reason, Rung};
 use serde_json::{Value, json};
 
 use super::ledger::FunctionKey;
+use super::schedule::Trigger;
 use super::situation::Step;
 
 /// Decisions kept for one Function at most.
@@ -27,6 +28,8 @@ struct Kept {
     ready: u32,
     rung: Rung,
     reason: Reason,
+    /// What made the autoscaler look when it first decided so.
+    trigger: Trigger,
     since: Timestamp,
     last: Timestamp,
     times: u64,
@@ -50,6 +53,7 @@ impl Kept {
             },
             "reason": self.reason.code(),
             "message": self.reason.to_string(),
+            "trigger": self.trigger.code(),
             "decidedAt": self.last,
         })
     }
@@ -85,6 +89,7 @@ impl DecisionLog {
         key: &FunctionKey,
         revision: &str,
         (current, ready): (u32, u32),
+        trigger: Trigger,
         decision: &Decision,
         now: Timestamp,
     ) {
@@ -98,12 +103,13 @@ impl DecisionLog {
             ready,
             rung: decision.rung,
             reason: decision.reason.clone(),
+            trigger,
             since: now,
             last: now,
             times: 1,
         };
         if let Some(before) = log.decisions.pop_back_if(|before| before.says_the_same(&new)) {
-            new.since = before.since;
+            (new.since, new.trigger) = (before.since, before.trigger);
             new.times = before.times.saturating_add(1);
         }
         log.decisions.push_back(new);
@@ -178,9 +184,9 @@ mod tests {
     fn what_is_said_again_is_counted_and_what_is_new_comes_first() {
         let (log, key) = (DecisionLog::default(), FunctionKey::new("shop", "hello"));
         assert_eq!(log.json(&key), None);
-        log.put(&key, "hello-1", (0, 0), &decision(0, Cause::AtZero { queued: 1 }, None), second(1));
+        log.put(&key, "hello-1", (0, 0), Trigger::Poke, &decision(0, Cause::AtZero { queued: 1 }, None), second(1));
         for n in 2..=10 {
-            log.put(&key, "hello-1", (1, 1), &waiting(n), second(i64::try_from(n).unwrap()));
+            log.put(&key, "hello-1", (1, 1), Trigger::Time, &waiting(n), second(i64::try_from(n).unwrap()));
         }
         let step = Step { revision: "hello-1".to_owned(), from: 1, to: 0, reason: "no request".to_owned() };
         log.changed(&key, &step, 0, second(11));
@@ -191,6 +197,7 @@ mod tests {
         let history = all["history"].as_array().unwrap();
         let told: Vec<_> = history.iter().map(|d| (d["reason"].as_str().unwrap(), d["times"].as_u64())).collect();
         assert_eq!(told, [("NotIdleYet", Some(9)), ("AtZero", Some(1))]);
+        assert_eq!([&history[0]["trigger"], &history[1]["trigger"]], ["Time", "Poke"]);
         assert_eq!(history[0]["firstDecidedAt"], "1970-01-01T00:00:02Z");
         assert_eq!(history[0]["decidedAt"], "1970-01-01T00:00:10Z");
         log.forget(&key);
@@ -202,7 +209,7 @@ mod tests {
         let log = DecisionLog::default();
         let key = |n: usize| FunctionKey::new("shop", &format!("f{n}"));
         for n in 0..u32::try_from(EACH).unwrap() + 7 {
-            log.put(&key(0), "r", (n, n), &waiting(0), second(i64::from(n)));
+            log.put(&key(0), "r", (n, n), Trigger::Time, &waiting(0), second(i64::from(n)));
         }
         let kept = |log: &DecisionLog| log.lock().values().map(|log| log.decisions.len()).sum::<usize>();
         assert_eq!(kept(&log), EACH);
@@ -210,7 +217,7 @@ mod tests {
             log.json(&key(0)).unwrap()["history"].as_array().unwrap().last().unwrap()["currentReplicas"].clone();
         assert_eq!(oldest, 7);
         for n in 0..ALL {
-            log.put(&key(n), "r", (1, 1), &waiting(0), second(100));
+            log.put(&key(n), "r", (1, 1), Trigger::Time, &waiting(0), second(100));
         }
         assert!(kept(&log) <= ALL + EACH, "{}", kept(&log));
         assert!(log.json(&key(ALL - 1)).is_some());

@@ -28,7 +28,7 @@ use super::metrics::AutoscalerMetrics;
 use super::pods::PodChange;
 use super::progress::{Done, Progress};
 use super::registry::Registry;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Trigger};
 use super::situation::{self, RevisionRead, Step};
 use super::stepdown::StepOutcome;
 use super::stream::Heard;
@@ -89,7 +89,11 @@ impl<C: Cluster> Evaluation<C> {
                 Some(done) = self.steps.join_next() => self.done(done),
                 () = inbox.notified() => self.news(),
                 () = wait => {}
-                _ = resync.tick() => self.resync(),
+                _ = resync.tick() => {
+                    let begun = tokio::time::Instant::now();
+                    self.resync();
+                    self.metrics.ticked(begun.elapsed());
+                }
             }
             self.look_at_due();
         }
@@ -123,20 +127,21 @@ impl<C: Cluster> Evaluation<C> {
                 let functions = &self.functions;
                 let touched = self.ledger.hear(id, at, &batch, |key| functions.get(&reference(key)).is_some());
                 for key in touched.sampled {
-                    self.look_again(&key, TICK_MILLIS);
+                    self.look_again(&key, TICK_MILLIS, Trigger::Sample);
                 }
+                let trigger = if batch.poke { Trigger::Poke } else { Trigger::Sample };
                 for key in touched.poked {
-                    self.look_again(&key, POKE_MILLIS);
+                    self.look_again(&key, POKE_MILLIS, trigger);
                 }
             }
         }
     }
 
     /// Looks at a Function now, or once `pause` ms have passed since the last look.
-    fn look_again(&mut self, key: &FunctionKey, pause: u64) {
+    fn look_again(&mut self, key: &FunctionKey, pause: u64, trigger: Trigger) {
         let last = self.progress.get(key).and_then(|progress| progress.looked);
         let earliest = last.map_or(Millis(0), |last| Millis(last.0 + pause));
-        self.schedule.at(key, earliest.max(self.clock.now()));
+        self.schedule.at(key, earliest.max(self.clock.now()), trigger);
     }
 
     fn news(&mut self) {
@@ -144,12 +149,12 @@ impl<C: Cluster> Evaluation<C> {
         match self.inbox.take() {
             News::Some(changed) => {
                 for key in changed {
-                    self.schedule.at(&key, now);
+                    self.schedule.at(&key, now, Trigger::Change);
                 }
             }
             News::All => {
                 for function in self.functions.state() {
-                    self.schedule.at(&key_of(&function), now);
+                    self.schedule.at(&key_of(&function), now, Trigger::Change);
                 }
             }
         }
@@ -162,7 +167,7 @@ impl<C: Cluster> Evaluation<C> {
             let key = key_of(&function);
             let seen = self.progress.get(&key).and_then(|progress| progress.seen.as_ref());
             if seen != Some(&versions(&function, &self.revisions(&function, &key))) {
-                self.schedule.at(&key, now);
+                self.schedule.at(&key, now, Trigger::Change);
             }
         }
         let functions = &self.functions;
@@ -185,9 +190,9 @@ impl<C: Cluster> Evaluation<C> {
 
     fn look_at_due(&mut self) {
         let now = self.clock.now();
-        while let Some(key) = self.schedule.take(now) {
+        while let Some((key, trigger)) = self.schedule.take(now) {
             match self.functions.get(&reference(&key)) {
-                Some(function) => self.look(&key, &function, now),
+                Some(function) => self.look(&key, &function, trigger, now),
                 None => self.forget(&key),
             }
         }
@@ -205,7 +210,7 @@ impl<C: Cluster> Evaluation<C> {
         found.collect()
     }
 
-    fn look(&mut self, key: &FunctionKey, function: &Function, now: Millis) {
+    fn look(&mut self, key: &FunctionKey, function: &Function, trigger: Trigger, now: Millis) {
         let mut revisions = self.revisions(function, key);
         let seen = versions(function, &revisions);
         let progress = self.progress.entry(key.clone()).or_default();
@@ -237,14 +242,14 @@ impl<C: Cluster> Evaluation<C> {
                 floor_until,
                 led_since: self.led_since(key),
             };
-            let (step, check) = self.decide(key, active, &scene, now);
+            let (step, check) = self.decide(key, active, &scene, trigger, now);
             next = [next, check].into_iter().flatten().min();
             // Floors of new revisions come first, revisions out of use last.
             let at = steps.iter().take_while(|step| step.to > step.from).count();
             steps.splice(at..at, step);
         }
         if let Some(next) = next {
-            self.schedule.at(key, next);
+            self.schedule.at(key, next, Trigger::Time);
         }
         self.start(key, &steps, now);
     }
@@ -264,13 +269,14 @@ impl<C: Cluster> Evaluation<C> {
         key: &FunctionKey,
         active: &RevisionRead,
         scene: &Scene,
+        trigger: Trigger,
         now: Millis,
     ) -> (Option<Step>, Option<Millis>) {
         let decision = self.ledger.decide(key, now, scene);
         let code = decision.reason.code();
         self.metrics.decided(key, code, decision.replicas, active.replicas);
         let counts = (active.replicas, active.ready);
-        self.decisions.put(key, &active.name, counts, &decision, jiff::Timestamp::now());
+        self.decisions.put(key, &active.name, counts, trigger, &decision, jiff::Timestamp::now());
         debug!(
             function = %key.name, namespace = %key.namespace, revision = %active.name,
             replicas = decision.replicas, current = active.replicas, reason = %decision.reason,
@@ -296,7 +302,7 @@ impl<C: Cluster> Evaluation<C> {
         let Some(step) = steps.iter().find(|step| progress.may_try(step, now)) else {
             let retry = steps.iter().map(|step| progress.not_before(step)).min();
             if let Some(at) = retry {
-                self.schedule.at(key, at);
+                self.schedule.at(key, at, Trigger::Time);
             }
             return;
         };
@@ -319,7 +325,7 @@ impl<C: Cluster> Evaluation<C> {
             tracing::error!("A scaling step panicked; please report this with the panic message above");
             for (key, progress) in &mut self.progress {
                 progress.under_way = false;
-                self.schedule.at(key, now);
+                self.schedule.at(key, now, Trigger::Change);
             }
             return;
         };
@@ -332,7 +338,7 @@ impl<C: Cluster> Evaluation<C> {
             return;
         };
         let after = progress.finish(&done, now);
-        self.schedule.at(&done.key, after.look_at);
+        self.schedule.at(&done.key, after.look_at, Trigger::Change);
         if let Some(event) = after.event {
             self.tell(event);
         }

@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use pilotlight_crds::control::{FunctionSample, SampleBatch};
 use pilotlight_scaling::{
     ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Span,
-    Windows, decide,
+    Windows, decide, look_back,
 };
+
+/// Batches of the past that are kept until the present begins; an activator tells of 60 s.
+const PAST: usize = 120;
 
 /// A Function's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,12 +48,18 @@ pub(super) struct Touched {
     pub(super) poked: Vec<FunctionKey>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Track {
     windows: Windows,
     memory: Memory,
     /// How long the last wake took that an activator told of.
     start_millis: Option<u64>,
+}
+
+impl Track {
+    fn begin(now: Millis) -> Self {
+        Self { windows: Windows::default(), memory: Memory::beginning(now), start_millis: None }
+    }
 }
 
 /// Windows and memories of all Functions, and what is known of each activator's time.
@@ -59,6 +68,9 @@ pub(super) struct Ledger {
     coverage: Coverage,
     alignments: BTreeMap<ActivatorId, Alignment>,
     tracks: HashMap<FunctionKey, Track>,
+    /// What activators whose stream has just begun told of the past, and when it was heard. Applied as one with their first second of the
+    /// present: half of a past would be one that never was.
+    pasts: HashMap<ActivatorId, Vec<(Millis, SampleBatch)>>,
 }
 
 impl Ledger {
@@ -72,6 +84,7 @@ impl Ledger {
     pub(super) fn depart(&mut self, id: ActivatorId, now: Millis) {
         self.coverage.depart(id, now);
         self.alignments.remove(&id);
+        self.pasts.remove(&id);
     }
 
     /// An activator's stream broke.
@@ -79,6 +92,8 @@ impl Ledger {
         if let Some(alignment) = self.alignments.get_mut(&id) {
             alignment.interrupted();
         }
+        // It will be told again.
+        self.pasts.remove(&id);
     }
 
     /// A batch arrived at `at`. `exists` tells which Functions there are; others are not kept.
@@ -89,14 +104,45 @@ impl Ledger {
         batch: &SampleBatch,
         exists: impl Fn(&FunctionKey) -> bool,
     ) -> Touched {
+        let mut touched = Touched::default();
+        if !self.alignments.contains_key(&id) {
+            return touched;
+        }
+        if batch.full {
+            self.pasts.insert(id, Vec::new());
+        } else if !batch.poke {
+            match self.pasts.get_mut(&id) {
+                Some(past) if is_past(batch) && past.len() < PAST => {
+                    past.push((at, batch.clone()));
+                    return touched;
+                }
+                _ => {
+                    for (at, batch) in self.pasts.remove(&id).unwrap_or_default() {
+                        self.apply(id, at, &batch, &exists, &mut touched);
+                    }
+                }
+            }
+        }
+        self.apply(id, at, batch, &exists, &mut touched);
+        touched
+    }
+
+    fn apply(
+        &mut self,
+        id: ActivatorId,
+        at: Millis,
+        batch: &SampleBatch,
+        exists: &impl Fn(&FunctionKey) -> bool,
+        touched: &mut Touched,
+    ) {
         let Some(alignment) = self.alignments.get_mut(&id) else {
-            return Touched::default();
+            return;
         };
         let end = Millis(at.0.saturating_sub(batch.age_millis));
         let partial = batch.poke || batch.full;
         let seconds: Vec<Second> = if partial {
             Vec::new()
-        } else if batch.age_millis >= 1000 {
+        } else if is_past(batch) {
             vec![alignment.replayed(end)]
         } else {
             let seconds = alignment.live(end);
@@ -106,13 +152,12 @@ impl Ledger {
             self.coverage.cover(id, *second);
         }
         let moment = alignment.moment(end);
-        let mut touched = Touched::default();
         for heard in &batch.functions {
             let key = FunctionKey::new(&heard.namespace, &heard.name);
             if !exists(&key) {
                 continue;
             }
-            let track = self.tracks.entry(key.clone()).or_default();
+            let track = self.tracks.entry(key.clone()).or_insert_with(|| Track::begin(at));
             track.start_millis = heard.start_millis.or(track.start_millis);
             let windows = &mut track.windows;
             if partial {
@@ -121,25 +166,24 @@ impl Ledger {
             for second in &seconds {
                 windows.record(id, *second, sample(heard));
             }
-            if heard.queued > 0 && batch.age_millis < 1000 {
+            if heard.queued > 0 && !is_past(batch) {
                 touched.poked.push(key);
             } else {
                 touched.sampled.push(key);
             }
         }
-        touched
     }
 
     /// Decides for a Function and keeps what the decision hands on.
     pub(super) fn decide(&mut self, key: &FunctionKey, now: Millis, scene: &Scene) -> Decision {
-        let track = self.tracks.entry(key.clone()).or_default();
+        let track = self.tracks.entry(key.clone()).or_insert_with(|| Track::begin(now));
         let stable = scene.policy.stable_seconds();
         let oldest = Second::containing(now).minus(stable.saturating_mul(2));
         track.windows.forget_before(oldest);
         let since = track.memory.awake_since();
         let panic = scene.policy.panic_seconds();
         let load = track.windows.load(&self.coverage, stable, panic, since);
-        let decision = decide(&Input {
+        let mut input = Input {
             now,
             policy: &scene.policy,
             load: &load,
@@ -150,7 +194,10 @@ impl Ledger {
             floor: scene.floor.clone(),
             floor_until: scene.floor_until,
             memory: &track.memory,
-        });
+        };
+        let hindsight = look_back(&input, &track.windows, &self.coverage);
+        input.memory = hindsight.as_ref().unwrap_or(&track.memory);
+        let decision = decide(&input);
         track.memory = decision.memory.clone();
         decision
     }
@@ -159,6 +206,11 @@ impl Ledger {
     pub(super) fn forget(&mut self, key: &FunctionKey) {
         self.tracks.remove(key);
     }
+}
+
+/// Whether a batch tells of history rather than of the second that has just ended.
+fn is_past(batch: &SampleBatch) -> bool {
+    batch.age_millis >= 1000
 }
 
 fn sample(heard: &FunctionSample) -> Sample {

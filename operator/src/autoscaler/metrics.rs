@@ -40,6 +40,7 @@ pub struct AutoscalerMetrics {
     decisions: Family<ReasonLabel, Counter>,
     scale_writes: Family<WriteLabels, Counter>,
     handshake_duration: Histogram,
+    tick_duration: Histogram,
     desired: Family<FunctionLabels, Gauge>,
     actual: Family<FunctionLabels, Gauge>,
     activators: Gauge,
@@ -66,6 +67,11 @@ impl AutoscalerMetrics {
             "step_down_duration_seconds",
             "Time that one step down with its hand-shake took",
             metrics.handshake_duration.clone(),
+        );
+        registry.register(
+            "tick_duration_seconds",
+            "Time that the autoscaler took to compare all Functions with what it knows of them, every ten seconds",
+            metrics.tick_duration.clone(),
         );
         registry.register(
             "function_desired_replicas",
@@ -102,6 +108,10 @@ impl AutoscalerMetrics {
         }
     }
 
+    pub(super) fn ticked(&self, took: Duration) {
+        self.tick_duration.observe(took.as_secs_f64());
+    }
+
     pub(super) fn listening(&self, activators: usize) {
         self.activators.set(i64::try_from(activators).unwrap_or(i64::MAX));
     }
@@ -128,6 +138,7 @@ impl Default for AutoscalerMetrics {
             decisions: Family::default(),
             scale_writes: Family::default(),
             handshake_duration: Histogram::new(exponential_buckets(0.002, 2.0, 14)),
+            tick_duration: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
             desired: Family::default(),
             actual: Family::default(),
             activators: Gauge::default(),

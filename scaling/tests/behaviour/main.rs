@@ -1,6 +1,7 @@
 //! What the decisions do, seen from outside: properties against naive oracles, and tables of what happens over time.
 
 mod edges;
+mod handover;
 mod properties;
 mod samples;
 mod scenarios;

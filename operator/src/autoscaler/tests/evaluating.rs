@@ -203,6 +203,10 @@ async fn a_poke_scales_out_at_once() {
     assert_eq!(up.kind, ScalingEventKind::ScaledUp);
     assert!(up.message.contains("150 waiting and 100 in flight"), "{}", up.message);
     assert_eq!(bench.cluster.replicas(), 3);
+    let log = bench.handle.decisions("shop", "hello").expect("it decided");
+    let history = log["history"].as_array().expect("a list");
+    let first = history.iter().rev().find(|decision| decision["replicas"] == 3).expect("that was decided");
+    assert_eq!(first["trigger"], "Poke", "{log:#}");
 }
 
 #[tokio::test]

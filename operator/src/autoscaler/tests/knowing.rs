@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::listening::batch;
 use crate::autoscaler::ActivatorView;
-use crate::autoscaler::ledger::{FunctionKey, Ledger, Scene};
+use crate::autoscaler::ledger::{FunctionKey, Ledger, Scene, Touched};
 use crate::autoscaler::registry::{Change, Registry};
 use crate::autoscaler::situation::{RevisionRead, SUPERSEDED_MILLIS, others};
 
@@ -287,4 +287,53 @@ fn a_revision_that_proves_itself_is_held_and_never_lowered() {
     for second in 0..60 {
         assert!(others(at(second), &running, &floors, 10, &mut out_of_use).is_empty());
     }
+}
+
+#[test]
+fn a_past_that_is_half_told_decides_nothing() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    // A minute ago there was load for eight pods; now one is enough, and there is one.
+    for age in (1..=61).rev() {
+        let touched = ledger.hear(A, at(1), &with_load(age * 1000, if age > 58 { 80 } else { 5 }), |_| true);
+        assert_eq!(touched, Touched::default(), "nobody is asked to look at a past");
+        let decision = ledger.decide(&key(), at(1), &scene(1));
+        assert_eq!(decision.replicas, 1, "{age} s ago: {}", decision.reason);
+    }
+    let touched = ledger.hear(A, at(1), &with_load(0, 5), |_| true);
+    assert!(touched.sampled.contains(&key()));
+    let decision = ledger.decide(&key(), at(1), &scene(1));
+    assert_eq!(decision.replicas, 1, "{}", decision.reason);
+}
+
+#[test]
+fn a_past_whose_stream_broke_is_told_again() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    for broken in [true, false] {
+        ledger.hear(A, at(0), &batch(0, true), |_| true);
+        for age in (1..=61).rev() {
+            ledger.hear(A, at(1), &with_load(age * 1000, 35), |_| true);
+        }
+        if broken {
+            ledger.interrupted(A);
+        }
+    }
+    ledger.hear(A, at(1), &with_load(0, 35), |_| true);
+    assert_eq!(ledger.decide(&key(), at(1), &scene(8)).replicas, 4);
+}
+
+#[test]
+fn a_new_leader_remembers_the_peaks_that_the_activators_tell_of() {
+    let mut ledger = Ledger::default();
+    ledger.join(A, at(0), Origin::Unknown);
+    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    // 20 s of load for four pods, and 20 s for one, over and over.
+    let load = |age: u64| if age / 20 % 2 == 1 { 38 } else { 5 };
+    for age in (0..=61).rev() {
+        ledger.hear(A, at(1), &with_load(age * 1000, load(age)), |_| true);
+    }
+    let decision = ledger.decide(&key(), at(1), &scene(4));
+    assert_eq!((decision.replicas, decision.reason.code()), (4, "PeakLoad"), "{}", decision.reason);
 }
