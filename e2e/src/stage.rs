@@ -5,17 +5,19 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ListParams;
 use kube::{Api, Resource};
 use pilotlight_crds::Function;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::fixture::{Functions, PATIENCE};
 use crate::http::{self, Answer};
 use crate::namespace::TestNamespace;
-use crate::reach::Reach;
+use crate::reach::{Reach, SYSTEM_NAMESPACE};
 use crate::tools::{self, Printed};
 use crate::wait::until;
 
@@ -140,6 +142,29 @@ impl Stage {
     pub async fn apply(&self, document: &str) -> Result<Printed> {
         let arguments = ["--namespace", &self.namespace, "apply", "-f", "-"];
         tools::kubectl_with(&arguments, document.as_bytes()).await
+    }
+
+    /// Name of the operator's pod that leads.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub async fn leader(&self) -> Result<String> {
+        let leases: Api<Lease> = Api::namespaced(self.reach.client.clone(), SYSTEM_NAMESPACE);
+        let lease = leases.get("pilotlight-operator").await?;
+        let holder = lease.spec.and_then(|spec| spec.holder_identity);
+        holder.filter(|holder| !holder.is_empty()).context("nobody leads")
+    }
+
+    /// What the leader tells of its decisions for a Function, asked as a user would.
+    ///
+    /// # Errors
+    /// When nobody leads, or the leader has decided nothing yet.
+    pub async fn decisions(&self, function: &str) -> Result<Value> {
+        let (leader, namespace) = (self.leader().await?, &self.namespace);
+        let path = format!(
+            "/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{leader}:9090/proxy/decisions?namespace={namespace}&name={function}"
+        );
+        Ok(serde_json::from_str(&self.kubectl_ok(&["get", "--raw", &path]).await?)?)
     }
 
     /// The events about an object of the namespace.

@@ -2,13 +2,10 @@
 //! asked; and whoever else writes the replicas is named.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
 use pilotlight_crds::condition::{FOREIGN_WRITER, REPLICAS_CONTESTED, STALLED};
 use pilotlight_crds::{Function, FunctionStatus};
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::history::History;
-use pilotlight_e2e::reach::SYSTEM_NAMESPACE;
 use pilotlight_e2e::stage::{Stage, condition};
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
@@ -64,7 +61,7 @@ async fn a_schedule_keeps_pods_without_load_and_lets_them_go() -> Result<()> {
     stage.functions.at_zero("hello").await?;
     stage.functions.patch("hello", json!({"scaling": {"schedules": always(2)}})).await?;
     ready_replicas(&stage, 2).await?;
-    let told = decisions(&stage, "hello").await?;
+    let told = stage.decisions("hello").await?;
     assert_eq!(told["replicas"], 2, "{told:#}");
     let change = told["lastChange"]["message"].as_str().context("no change is told")?;
     ensure!(change.ends_with("the schedule always keeps 2"), "{change}");
@@ -85,18 +82,6 @@ async fn a_schedule_that_means_nothing_is_named() -> Result<()> {
     stage.strike().await
 }
 
-/// What the leader tells of its decisions, asked as a user would.
-async fn decisions(stage: &Stage, function: &str) -> Result<Value> {
-    let leases: Api<Lease> = Api::namespaced(stage.reach.client.clone(), SYSTEM_NAMESPACE);
-    let lease = leases.get("pilotlight-operator").await?;
-    let leader = lease.spec.and_then(|spec| spec.holder_identity).context("nobody leads")?;
-    let namespace = &stage.namespace;
-    let path = format!(
-        "/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{leader}:9090/proxy/decisions?namespace={namespace}&name={function}"
-    );
-    Ok(serde_json::from_str(&stage.kubectl_ok(&["get", "--raw", &path]).await?)?)
-}
-
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn the_last_decisions_can_be_read_with_kubectl() -> Result<()> {
@@ -105,7 +90,7 @@ async fn the_last_decisions_can_be_read_with_kubectl() -> Result<()> {
     stage.functions.at_zero("hello").await?;
     stage.ok("hello", "/").await?;
     stage.functions.at_zero("hello").await?;
-    let told = || decisions(&stage, "hello");
+    let told = || stage.decisions("hello");
     let told = until("the step to zero in the log", PATIENCE, told, |told| told["lastChange"]["to"] == 0).await?;
     ensure!(told["lastChange"]["message"].as_str().is_some_and(|words| words.contains("no request for")), "{told:#}");
     let history = told["history"].as_array().context("no history")?;

@@ -4,6 +4,7 @@
 //! conditions; the only times it asserts are promised ones: a diagnosis within 30 s, an answer within `coldStart.timeoutSeconds`.
 
 mod admission;
+mod autoscale;
 mod examples;
 mod faults;
 mod floors;
