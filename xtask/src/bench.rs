@@ -9,9 +9,10 @@ use clap::{Args, Subcommand};
 
 use crate::cold_start;
 use crate::images;
+use crate::scale;
 use crate::shell::{Steps, cargo, program, repository, run};
 
-/// The benchmarks, each against its peers in the same run. All but `cold-start` stay on this machine's loopback, need no cluster, and leave nothing
+/// The benchmarks, each against its peers in the same run. All but `cold-start` and `scale` stay on this machine's loopback, need no cluster, and leave nothing
 /// behind but the packages haproxy and nginx, which they install where they are missing.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -48,6 +49,9 @@ enum Which {
     },
     /// A Function at zero beside raw Kubernetes, on a real cluster: from no pod to the first answer, by phase. About half an hour.
     ColdStart(cold_start::Arguments),
+    /// Ten thousand Functions at zero on a real API server: how fast they are Ready, what idle operators and activators cost, and a wake beside
+    /// them all. About an hour, most of it until Kubernetes has looked at their Deployments.
+    Scale(scale::Arguments),
     /// A warm Function beside one that is flooded while it has no pod: errors and latencies of the warm one. About two minutes.
     Isolation {
         #[command(flatten)]
@@ -76,7 +80,7 @@ struct Nowhere {
 
 fn no_cluster(_: &str) -> Result<Infallible, &'static str> {
     Err(
-        "this benchmark needs no cluster and runs on this machine alone; leave --context out (only `bench cold-start` takes it)",
+        "this benchmark needs no cluster and runs on this machine alone; leave --context out (only `bench cold-start` and `bench scale` take it)",
     )
 }
 
@@ -86,6 +90,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
         Which::Proxy { output, only } => ("proxy", output, only.as_deref()),
         Which::Isolation { output } => ("isolation", output, None),
         Which::ColdStart(arguments) => return cold_start::command(arguments),
+        Which::Scale(arguments) => return scale::command(arguments),
         Which::Autoscaler { json, only, why, plot, .. } => {
             return autoscaler(&mut steps, *json, only.as_deref(), *why, plot.as_deref());
         }

@@ -31,6 +31,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("pilotlight-bench", &[]),
     ("pilotlight-bench-autoscaler", &["pilotlight-scaling"]),
     ("pilotlight-bench-cold-start", &["pilotlight-e2e"]),
+    ("pilotlight-bench-scale", &["pilotlight-crds", "pilotlight-e2e"]),
     ("pilotlight-cluster", &[]),
     ("pilotlight-e2e", &["pilotlight-crds"]),
     ("xtask", &["pilotlight-cluster", "pilotlight-crds"]),

@@ -11,6 +11,7 @@ mod demo;
 mod images;
 mod interrupt;
 mod release;
+mod scale;
 mod shell;
 mod stage;
 mod test;

@@ -1,0 +1,39 @@
+//! `cargo xtask bench scale`: a cluster, Pilotlight on it by its chart, and `pilotlight-bench-scale` measuring.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::images;
+use crate::release::Release;
+use crate::shell::{Steps, run};
+use crate::stage::{Runtimes, Stage, Where};
+
+/// What `scale` can be told.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    place: Where,
+    /// Print JSON on standard output; all else goes to standard error.
+    #[arg(long)]
+    json: bool,
+    /// How many Functions there are beside the one that is woken.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    functions: u32,
+    /// Measured wakes, alone and beside all others.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+pub(crate) fn command(arguments: &Arguments) -> Result<()> {
+    let mut steps = Steps::default();
+    let program = steps.step("the benchmark's own program", || images::beside("pilotlight-bench-scale"))?;
+    let needed = ["operator", "activator", "example-hello-go"].map(str::to_owned);
+    let stage = Stage::set(&mut steps, &arguments.place, &Runtimes::default(), "bench-scale", &needed)?;
+    let release = Release::ensure(&mut steps, &stage)?;
+    let mut bench = stage.command(program);
+    bench.args(["--functions", &arguments.functions.to_string(), "--rounds", &arguments.rounds.to_string()]);
+    bench.args(arguments.json.then_some("--json"));
+    let measured = steps.step("measuring", || run(&mut bench));
+    release.end(&stage)?;
+    measured
+}
