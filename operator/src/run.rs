@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::autoscaler::{Autoscaler, AutoscalerContext, AutoscalerMetrics, ScalingEvent};
+use crate::autoscaler::{Affected, Autoscaler, AutoscalerContext, AutoscalerMetrics, ScalingEvent};
 use crate::cache::{Caches, Triggers};
 use crate::cli::RunArgs;
 use crate::context::Context;
@@ -145,12 +145,21 @@ fn seeded_ports(caches: &Caches) -> PortIndex {
     ports
 }
 
-/// Every Function's slice may depend on which activators there are.
+/// Every Function's slice depends on which activators there are, and on which of them acknowledged its own route.
 async fn reconcile_on_activator_changes(context: &Context, triggers: &Triggers) {
-    let mut activators = context.autoscaler.activators();
-    while activators.changed().await {
-        for function in context.caches.functions.state() {
-            let _ = triggers.send(ObjectRef::from_obj(&*function));
+    let mut activators = context.autoscaler.activators().changes();
+    while let Some(affected) = activators.next().await {
+        match affected {
+            Affected::All => {
+                for function in context.caches.functions.state() {
+                    let _ = triggers.send(ObjectRef::from_obj(&*function));
+                }
+            }
+            Affected::Some(functions) => {
+                for (namespace, name) in functions {
+                    let _ = triggers.send(ObjectRef::new(&name).within(&namespace));
+                }
+            }
         }
     }
     // Without an autoscaler there is nothing to wait for; the controller goes on.

@@ -33,7 +33,7 @@ mod view;
 
 pub use events::{ScalingEvent, ScalingEventKind};
 pub use metrics::AutoscalerMetrics;
-pub use view::{ActivatorAddress, ActivatorView};
+pub use view::{ActivatorAddress, ActivatorChanges, ActivatorView, Affected};
 
 use std::collections::HashMap;
 use std::sync::Arc;

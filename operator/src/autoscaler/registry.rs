@@ -143,7 +143,7 @@ impl Registry {
         };
         let mut new = if full {
             BTreeSet::new()
-        } else if routes.is_empty() {
+        } else if routes.iter().all(|route| known.routes.contains(route)) {
             return false;
         } else {
             BTreeSet::clone(&known.routes)
