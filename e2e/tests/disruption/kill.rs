@@ -1,6 +1,8 @@
 //! kill -9 of operator or activator while a request is held: only what the killed process held may fail; every later request
 //! is answered.
 
+mod leader;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
