@@ -3,5 +3,6 @@
 
 mod graceful;
 mod kill;
+mod kill_one;
 mod limits;
 mod step_to_zero;
