@@ -26,5 +26,6 @@ pub mod scale;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod turns;
 pub mod wake;
 pub mod watch;

@@ -37,6 +37,7 @@ use crate::scale::{KubeScale, ScalePort};
 use crate::shutdown::{DrainSettings, drain};
 use crate::telemetry::{Telemetry, TelemetryConfig};
 use crate::tls::{HandshakeLimits, TlsServer, reload};
+use crate::turns::Turns;
 use crate::{admin, control, publish, watch};
 
 /// For the last spans, on the way out.
@@ -52,6 +53,8 @@ pub struct Shared {
     pub peers: Peers,
     /// `/scale`.
     pub scale: Arc<dyn ScalePort>,
+    /// Whose request is looked at next.
+    pub turns: Arc<Turns>,
     /// How pods are reached.
     pub dial: Dial,
     /// Where samples go.
@@ -85,6 +88,11 @@ pub struct Shared {
     last_accept_millis: AtomicU64,
 }
 
+/// How many cores this process may use: of its affinity and its cgroup's quota, the smaller.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 impl Shared {
     /// For an activator that starts now.
     pub fn new(limits: Limits, scale: Arc<dyn ScalePort>, trust: Trust, telemetry: Telemetry) -> Self {
@@ -95,6 +103,7 @@ impl Shared {
             pending: Pending::default(),
             peers: Peers::default(),
             scale,
+            turns: Arc::new(Turns::new(cores())),
             dial: Dial::default(),
             publisher: Publisher::default(),
             metrics: Metrics::new(&telemetry),

@@ -29,6 +29,7 @@ use crate::metrics::FunctionMetrics;
 use crate::relay::line::Line;
 use crate::runtime::Shared;
 use crate::scale::{ScaleError, ScalePort};
+use crate::turns::Share;
 use crate::wake::{self, Need};
 
 pub use admission::{Admitted, Slot};
@@ -47,6 +48,7 @@ pub struct FunctionCell {
     state: Mutex<State<Waiter>>,
     /// The way to the owner.
     line: Mutex<Option<Arc<Line>>>,
+    turns: Arc<Share>,
     wake_changed: Notify,
     /// A slot was given back.
     slot_freed: Notify,
@@ -60,6 +62,7 @@ impl FunctionCell {
             metrics: shared.metrics.function(&config.key),
             state: Mutex::new(State::new(config, shared.epoch, shared.peers.uid.clone())),
             line: Mutex::default(),
+            turns: shared.turns.share(),
             shared,
             wake_changed: Notify::new(),
             slot_freed: Notify::new(),
@@ -73,6 +76,11 @@ impl FunctionCell {
     /// The Function's settings.
     pub fn config(&self) -> Arc<FunctionConfig> {
         self.lock().config().clone()
+    }
+
+    /// Resolves when the next step of one of its requests, or connections, may be taken; the step became possible at `now`.
+    pub async fn take_turn(&self, now: Instant) {
+        self.shared.turns.take(&self.turns, now).await;
     }
 
     /// What all Functions share.

@@ -133,6 +133,10 @@ impl<S: ClientStream> Write for ClientIo<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !S::BUFFERS && this.stream.inner().is_closed() {
+            // There is nothing to wait for, and to close the socket says the rest.
+            return Poll::Ready(Ok(()));
+        }
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         }

@@ -272,6 +272,9 @@ pub async fn serve<S: ClientStream>(
         () = gone_idle(&shared) => return,
     };
     let Ok(Ok((sniffed, looks_like))) = sniffed else { return };
+    // Many may come, and go, at once.
+    let entrance = target.clone();
+    entrance.take_turn(Instant::now()).await;
     let protocol = protocol.unwrap_or(looks_like);
     let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
     let id = shared.clients.add(state.clone());
@@ -300,11 +303,13 @@ pub async fn serve<S: ClientStream>(
         Protocol::Http2 => {
             let mut connection = Box::pin(builders::http2(&shared.limits).serve_connection(io, service_fn(answer)));
             drive(connection.as_mut(), &state, &shared, true).await;
+            entrance.take_turn(Instant::now()).await;
         }
         Protocol::Http1 => {
             let service = service_fn(move |request| Box::pin(answer(request)));
             let connection = pin!(builders::http1(&shared.limits).serve_connection(io, service).with_upgrades());
             drive(connection, &state, &shared, false).await;
+            entrance.take_turn(Instant::now()).await;
         }
     }
     shared.clients.remove(id);

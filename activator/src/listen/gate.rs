@@ -27,12 +27,13 @@ pub struct Gate<S> {
     held: BytesMut,
     accepted: usize,
     fault: Option<Fault>,
+    closed: bool,
 }
 
 impl<S: AsyncRead + Unpin> Gate<S> {
     /// `sniffed` was read from the stream already. `strict`: how to judge; `None` for what is not HTTP/1.
     pub fn new(stream: S, sniffed: BytesMut, strict: Option<Strict>) -> Self {
-        let mut gate = Self { stream, strict, held: sniffed, accepted: 0, fault: None };
+        let mut gate = Self { stream, strict, held: sniffed, accepted: 0, fault: None, closed: false };
         gate.judge_held();
         gate
     }
@@ -50,6 +51,11 @@ impl<S: AsyncRead + Unpin> Gate<S> {
     /// Whether a part of a head has come.
     pub fn holds(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Whether the client has closed its side, and all that it sent was read.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Why the connection cannot go on.
@@ -91,11 +97,9 @@ impl<S: AsyncRead + Unpin> Gate<S> {
     fn poll_in_place(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let Some(strict) = &mut self.strict else { return Poll::Ready(Ok(true)) };
         let fresh = &buf.filled()[before..];
-        if fresh.is_empty() {
-            return Poll::Ready(Ok(true));
-        }
+        self.closed |= fresh.is_empty();
+        let Some(strict) = self.strict.as_mut().filter(|_| !fresh.is_empty()) else { return Poll::Ready(Ok(true)) };
         let (accepted, fault) = strict.check(fresh);
         self.held.extend_from_slice(&fresh[accepted..]);
         self.accepted = 0;
@@ -109,6 +113,7 @@ impl<S: AsyncRead + Unpin> Gate<S> {
         self.held.reserve(READ);
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.held))?;
         if read == 0 {
+            self.closed = true;
             return Poll::Ready(Ok(false));
         }
         self.judge_held();

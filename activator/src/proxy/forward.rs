@@ -109,6 +109,10 @@ async fn exchange(
     let Intent { bytes, wanted, due } = intent;
     let upload = (!incoming.is_end_stream()).then(|| arrival.active.hold_upload());
     let mut admitted = cell.admit(bytes, arrival.at).await?;
+    if admitted.waited {
+        // Many were let in at the same time.
+        cell.take_turn(Instant::now()).await;
+    }
     admitted.slot.speak(spoken(&parts));
     drop(upload);
     let config = admitted.config.clone();
@@ -128,6 +132,8 @@ async fn exchange(
         started: Instant::now(),
     };
     let (response, slot, lease) = attempts.run(admitted, parts, body).await?;
+    // Pods may answer a crowd all at once.
+    cell.take_turn(Instant::now()).await;
     let here = slot.line().is_none();
     let deadline = config.request_timeout.filter(|_| here).map(|limit| attempts.started + limit);
     let answered = Answered {

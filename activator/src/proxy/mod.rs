@@ -62,6 +62,14 @@ impl Client {
 }
 
 impl Target {
+    /// Resolves when the next step of a connection may be taken.
+    pub async fn take_turn(&self, now: Instant) {
+        match self {
+            Self::Hosts(registry) => registry.shared().turns.take_strangers(now).await,
+            Self::Function(cell) => cell.take_turn(now).await,
+        }
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         match self {
             Self::Hosts(registry) => registry.shared(),
@@ -84,6 +92,10 @@ pub async fn handle(
         Target::Function(cell) => Some(cell.clone()),
         Target::Hosts(registry) => host.to_str().ok().and_then(|host| registry.lookup(host)),
     };
+    match &cell {
+        Some(cell) => cell.take_turn(at).await,
+        None => target.shared().turns.take_strangers(at).await,
+    }
     let asked = Asked::of(request.headers());
     let relayed = cell.as_ref().map_or(Ok(false), |cell| relay::arrived(cell, request.headers()));
     // Another activator's word is taken, as a trusted proxy's.
