@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-/// Requests of one Function in a window, for each core.
+/// Steps for one Function in a window, for each core.
 const QUANTUM: usize = 64;
+/// Steps in a round, of all Functions that have used up their quantum, for each core: what anybody else waits for at most.
+const ROUND: usize = 16;
 /// So long a quantum is for. That many requests take most of it on one core.
 const WINDOW: Duration = Duration::from_millis(4);
 
@@ -50,6 +52,7 @@ impl Share {
 pub struct Turns {
     epoch: Instant,
     quantum: usize,
+    round: usize,
     rounds: Mutex<Rounds>,
     /// Of what is for no Function, or does not tell yet for which.
     strangers: Arc<Share>,
@@ -74,8 +77,8 @@ impl Drop for Waiting<'_> {
 impl Turns {
     /// Nobody waits yet; `cores` do the work.
     pub fn new(cores: usize) -> Self {
-        let quantum = QUANTUM * cores.max(1);
-        Self { epoch: Instant::now(), quantum, rounds: Mutex::default(), strangers: Arc::new(share(quantum)) }
+        let (quantum, round) = (QUANTUM * cores.max(1), ROUND * cores.max(1));
+        Self { epoch: Instant::now(), quantum, round, rounds: Mutex::default(), strangers: Arc::new(share(quantum)) }
     }
 
     /// For one more Function.
@@ -140,7 +143,7 @@ impl Turns {
         }
     }
 
-    /// Gives each crowded Function its part of a quantum. `false` where nobody waits any more.
+    /// Gives each crowded Function its part of a round. `false` where nobody waits any more.
     fn round(&self) -> bool {
         let mut rounds = self.rounds();
         rounds.crowded.retain(|share| share.waiting() > 0 || share.leaves());
@@ -148,8 +151,8 @@ impl Turns {
             rounds.running = false;
             return false;
         }
-        let each = (self.quantum / rounds.crowded.len()).max(1);
-        let served = rounds.crowded.len().min(self.quantum);
+        let each = (self.round / rounds.crowded.len()).max(1);
+        let served = rounds.crowded.len().min(self.round);
         for share in rounds.crowded.iter().take(served) {
             // Those who were let in by the last round and have not run yet still count as waiting.
             let given = share.permits.available_permits();
