@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 const QUANTUM: usize = 64;
 /// Steps in a round, of all Functions that have used up their quantum, for each core: what anybody else waits for at most.
 const ROUND: usize = 16;
-/// So long a quantum is for. That many requests take most of it on one core.
+/// So long a quantum is for. That many steps take most of it on one core.
 const WINDOW: Duration = Duration::from_millis(4);
 
 /// What one Function has left of its quantum, and who waits for more.

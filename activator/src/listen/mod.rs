@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pilotlight_crds::control::RouteAck;
 use socket2::{Domain, Socket, Type};
@@ -131,7 +131,10 @@ pub async fn accept(shared: Arc<Shared>, listener: TcpListener, entrance: Entran
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&shared, stream, peer, &entrance).await,
+            Ok((stream, peer)) => {
+                entrance.target.take_turn(Instant::now()).await;
+                admit(&shared, stream, peer, &entrance).await;
+            }
             Err(error) => {
                 if !is_peers_fault(&error) {
                     warn!(%error, "cannot accept connections, will try again");
