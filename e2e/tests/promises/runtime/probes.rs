@@ -20,7 +20,8 @@ use super::super::metrics::{scrape, sum};
 use super::{APP, asked, spec, stage};
 
 fn probe(path: &str) -> Value {
-    json!({"httpGet": {"path": path, "port": "http1"}, "periodSeconds": 1, "failureThreshold": 1})
+    // Often, and patient: a busy machine starts an app more slowly, and a probe that fails then would end it.
+    json!({"httpGet": {"path": path, "port": "http1"}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 3})
 }
 
 async fn seen(stage: &Stage) -> Result<Vec<(String, String)>> {
