@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::lanes::usual;
 use crate::limits::Limits;
 use crate::runtime::TlsConfig;
+use crate::shutdown::DrainSettings;
 use crate::telemetry::sampler::SamplerError;
 use crate::tls::HandshakeLimits;
 
@@ -52,6 +54,9 @@ pub struct Args {
     /// them it goes by whether connections still come.
     #[arg(long, env = "POD_IPS", value_delimiter = ',')]
     pub pod_ips: Vec<IpAddr>,
+    /// Threads that serve requests. Where absent: the cores that this process may use, by its affinity and its CPU limit, but no more than 8.
+    #[arg(long, env = "PILOTLIGHT_THREADS")]
+    pub threads: Option<usize>,
     /// Client connections at once; accepting pauses beyond.
     #[arg(long, env = "PILOTLIGHT_MAX_CONNECTIONS", default_value_t = 20_000)]
     pub max_connections: usize,
@@ -182,7 +187,9 @@ impl Args {
     /// # Errors
     /// Names the flag that cannot work.
     pub fn limits(&self) -> Result<Limits, ArgsError> {
+        let threads = self.threads.unwrap_or_else(usual);
         let zero = [
+            ("threads", threads as u64),
             ("max-connections", self.max_connections as u64),
             ("max-pending-requests", self.max_pending_requests),
             ("max-pending-bytes", self.max_pending_bytes),
@@ -219,12 +226,22 @@ impl Args {
             idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
             write_stall_timeout: Duration::from_secs(self.write_stall_timeout_seconds),
             connect_timeout: Duration::from_millis(self.connect_timeout_millis),
+            threads,
             ..Limits::default()
         })
     }
 }
 
 impl Args {
+    /// The way out.
+    pub fn drain(&self) -> DrainSettings {
+        DrainSettings {
+            quiet: Duration::from_secs(self.drain_delay_seconds),
+            quiet_max: Duration::from_secs(self.drain_delay_max_seconds),
+            in_flight: Duration::from_secs(self.drain_timeout_seconds),
+        }
+    }
+
     fn check_ports(&self) -> Result<(), ArgsError> {
         let tls = (!self.tls_certificate_dirs.is_empty()).then_some(("tls-port", self.tls_port));
         let others = [("admin-port", self.admin_port), ("control-port", self.control_port)];

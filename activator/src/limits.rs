@@ -28,6 +28,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Attempts to connect to one pod at once, so that a pod that has just started is not flooded.
     pub max_connecting: usize,
+    /// Lanes: threads that serve requests.
+    pub threads: usize,
 }
 
 impl Default for Limits {
@@ -44,6 +46,7 @@ impl Default for Limits {
             write_stall_timeout: Duration::from_secs(120),
             connect_timeout: Duration::from_millis(250),
             max_connecting: 64,
+            threads: 1,
         }
     }
 }

@@ -3,15 +3,10 @@
 
 use clap::Parser;
 use pilotlight_activator::args::Args;
-use pilotlight_activator::runtime;
+use pilotlight_activator::{logging, runtime};
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    runtime::init_logging(args.log_json);
-    // One worker of the scheduler for many serves a crowd's overflow last of all, whoever is in it: on one core, the plain queue is fairer.
-    let mut builder = match runtime::cores() {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    builder.enable_all().build()?.block_on(runtime::run(args))
+    logging::init(args.log_json);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(runtime::run(args))
 }

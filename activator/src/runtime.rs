@@ -1,7 +1,6 @@
 //! Wires the parts together: what they share, which tasks run, which ports are open. Tests start the same activator with ephemeral
 //! ports and a `/scale` of their own.
 
-use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use tracing::info;
 use crate::args::Args;
 use crate::control::{Control, Token};
 use crate::endpoint::stream::Dial;
+use crate::lanes::{Lanes, PerLane, Threads};
 use crate::led::Led;
 use crate::limits::{Limits, Pending};
 use crate::listen::sweep::Connections;
@@ -53,8 +53,10 @@ pub struct Shared {
     pub peers: Peers,
     /// `/scale`.
     pub scale: Arc<dyn ScalePort>,
-    /// Whose request is looked at next.
-    pub turns: Arc<Turns>,
+    /// What serves requests.
+    pub lanes: Arc<Lanes>,
+    /// Whose request is looked at next, on each lane.
+    pub turns: PerLane<Arc<Turns>>,
     /// How pods are reached.
     pub dial: Dial,
     /// Where samples go.
@@ -88,22 +90,18 @@ pub struct Shared {
     last_accept_millis: AtomicU64,
 }
 
-/// How many cores this process may use: of its affinity and its cgroup's quota, the smaller.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 impl Shared {
-    /// For an activator that starts now.
+    /// For an activator that starts now, and serves requests in the runtime that this is called in.
     pub fn new(limits: Limits, scale: Arc<dyn ScalePort>, trust: Trust, telemetry: Telemetry) -> Self {
         Self {
+            lanes: Arc::new(Lanes::here()),
+            turns: PerLane::new(limits.threads),
             connections: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
             led: Led::default(),
             limits,
             pending: Pending::default(),
             peers: Peers::default(),
             scale,
-            turns: Arc::new(Turns::new(cores())),
             dial: Dial::default(),
             publisher: Publisher::default(),
             metrics: Metrics::new(&telemetry),
@@ -120,6 +118,11 @@ impl Shared {
             pods_listed: AtomicBool::new(false),
             last_accept_millis: AtomicU64::new(0),
         }
+    }
+
+    /// This lane's.
+    pub fn turns(&self) -> &Arc<Turns> {
+        self.turns.here(Arc::default)
     }
 
     fn millis(&self) -> u64 {
@@ -226,6 +229,8 @@ pub struct Activator {
     /// The control protocol.
     pub control: SocketAddr,
     drain: DrainSettings,
+    /// Last, because everything else must be gone before they are waited for.
+    _threads: Threads,
 }
 
 impl Activator {
@@ -234,7 +239,7 @@ impl Activator {
     /// # Errors
     /// A port cannot be opened, or a certificate cannot be used; the message names the flag.
     pub fn start(config: Config, scale: Arc<dyn ScalePort>) -> anyhow::Result<Self> {
-        let open = |port: u16, flag: &str| -> anyhow::Result<(TcpListener, SocketAddr)> {
+        let open = |port: u16, flag: &str| -> anyhow::Result<(std::net::TcpListener, SocketAddr)> {
             let listener = bind(SocketAddr::new(config.bind, port)).with_context(|| {
                 format!("cannot open port {port}: give another with --{flag}, or end what holds it")
             })?;
@@ -246,25 +251,42 @@ impl Activator {
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
         let peers = Peers::new(config.pod_uid, http.port(), control_address.port(), &config.token);
         let telemetry = Telemetry::start(config.telemetry)?;
+        let count = config.limits.threads;
+        let (lanes, threads) =
+            Lanes::start(count).with_context(|| format!("cannot start {count} threads: give fewer with --threads"))?;
         let mut shared = Shared::new(config.limits, scale, config.trust, telemetry);
         shared.peers = peers;
+        shared.lanes = Arc::new(lanes);
         let shared = Arc::new(shared);
         let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains, config.drain.in_flight));
         let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
-        tokio::spawn(accept(shared.clone(), http_listener, hosts(None), shared.stop_accepting.clone()));
+        let enter = |listener, entrance| {
+            shared.lanes.spawn_listener(accept(shared.clone(), listener, entrance, shared.stop_accepting.clone()));
+        };
+        enter(http_listener, hosts(None));
         let (mut https, mut tls) = (None, None);
         if let Some(config) = config.tls {
             let (listener, address) = open(config.port, "tls-port")?;
             let server = start_tls(&shared, &config)?;
-            tokio::spawn(accept(shared.clone(), listener, hosts(Some(server.clone())), shared.stop_accepting.clone()));
+            enter(listener, hosts(Some(server.clone())));
             (https, tls) = (Some(address), Some(server));
         }
-        tokio::spawn(serve_admin(admin_listener, shared.clone(), registry.clone()));
-        tokio::spawn(serve_control(control_listener, control));
+        tokio::spawn(serve_admin(TcpListener::from_std(admin_listener)?, shared.clone(), registry.clone()));
+        tokio::spawn(serve_control(TcpListener::from_std(control_listener)?, control));
         tokio::spawn(publish::run(shared.clone(), registry.clone()));
         tokio::spawn(sweep(shared.clone()));
-        Ok(Self { shared, registry, http, https, tls, admin, control: control_address, drain: config.drain })
+        Ok(Self {
+            shared,
+            registry,
+            http,
+            https,
+            tls,
+            admin,
+            control: control_address,
+            drain: config.drain,
+            _threads: threads,
+        })
     }
 
     /// Drains. `true` where everything in flight was finished.
@@ -328,21 +350,6 @@ async fn serve_control(listener: TcpListener, control: Control) {
     }
 }
 
-/// Sets up logging to standard error; `RUST_LOG` chooses what.
-pub fn init_logging(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    if json {
-        builder.json().init();
-    } else {
-        builder.init();
-    }
-}
-
 /// Runs the activator until a signal ends it.
 ///
 /// # Errors
@@ -365,11 +372,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         limits,
         trust: args.observe.trust(),
         telemetry: args.observe.telemetry()?,
-        drain: DrainSettings {
-            quiet: Duration::from_secs(args.drain_delay_seconds),
-            quiet_max: Duration::from_secs(args.drain_delay_max_seconds),
-            in_flight: Duration::from_secs(args.drain_timeout_seconds),
-        },
+        drain: args.drain(),
         tls: args.tls(),
     };
     let activator = Activator::start(config, Arc::new(KubeScale::new(client.clone())))?;

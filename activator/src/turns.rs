@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-/// Steps for one Function in a window, for each core.
+/// Steps for one Function in a window.
 const QUANTUM: usize = 64;
-/// Steps in a round, of all Functions that have used up their quantum, for each core: what anybody else waits for at most.
+/// Steps in a round, of all Functions that have used up their quantum: what anybody else waits for at most.
 const ROUND: usize = 16;
-/// So long a quantum is for. That many steps take most of it on one core.
+/// So long a quantum is for. That many steps take most of it.
 const WINDOW: Duration = Duration::from_millis(4);
 
 /// What one Function has left of its quantum, and who waits for more.
@@ -47,12 +47,10 @@ impl Share {
     }
 }
 
-/// The Functions that have used up their quantum.
+/// The Functions that have used up their quantum on one lane.
 #[derive(Debug)]
 pub struct Turns {
     epoch: Instant,
-    quantum: usize,
-    round: usize,
     rounds: Mutex<Rounds>,
     /// Of what is for no Function, or does not tell yet for which.
     strangers: Arc<Share>,
@@ -74,16 +72,16 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Turns {
-    /// Nobody waits yet; `cores` do the work.
-    pub fn new(cores: usize) -> Self {
-        let (quantum, round) = (QUANTUM * cores.max(1), ROUND * cores.max(1));
-        Self { epoch: Instant::now(), quantum, round, rounds: Mutex::default(), strangers: Arc::new(share(quantum)) }
+impl Default for Turns {
+    fn default() -> Self {
+        Self { epoch: Instant::now(), rounds: Mutex::default(), strangers: Arc::new(share()) }
     }
+}
 
+impl Turns {
     /// For one more Function.
     pub fn share(&self) -> Arc<Share> {
-        Arc::new(share(self.quantum))
+        Arc::new(share())
     }
 
     fn rounds(&self) -> MutexGuard<'_, Rounds> {
@@ -122,7 +120,7 @@ impl Turns {
         let first = before < window
             && share.window.compare_exchange(before, window, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if first && share.waiting() == 0 {
-            share.permits.add_permits(self.quantum.saturating_sub(share.permits.available_permits()));
+            share.permits.add_permits(QUANTUM.saturating_sub(share.permits.available_permits()));
         }
     }
 
@@ -151,8 +149,8 @@ impl Turns {
             rounds.running = false;
             return false;
         }
-        let each = (self.round / rounds.crowded.len()).max(1);
-        let served = rounds.crowded.len().min(self.round);
+        let each = (ROUND / rounds.crowded.len()).max(1);
+        let served = rounds.crowded.len().min(ROUND);
         for share in rounds.crowded.iter().take(served) {
             // Those who were let in by the last round and have not run yet still count as waiting.
             let given = share.permits.available_permits();
@@ -163,9 +161,9 @@ impl Turns {
     }
 }
 
-fn share(quantum: usize) -> Share {
+fn share() -> Share {
     Share {
-        permits: Semaphore::new(quantum),
+        permits: Semaphore::new(QUANTUM),
         window: AtomicU64::new(0),
         waiting: AtomicUsize::new(0),
         crowded: AtomicBool::new(false),
@@ -178,7 +176,7 @@ mod tests {
 
     /// Tasks in the order in which they had their turn, by whose they are.
     async fn order(crowds: &[(&'static str, usize)]) -> Vec<&'static str> {
-        let turns = Arc::new(Turns::new(1));
+        let turns = Arc::new(Turns::default());
         let now = Instant::now();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         for &(name, size) in crowds {
@@ -223,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_leaves_nothing_behind() {
-        let turns = Arc::new(Turns::new(1));
+        let turns = Arc::new(Turns::default());
         let (share, now) = (turns.share(), Instant::now());
         for _ in 0..QUANTUM {
             turns.take(&share, now).await;

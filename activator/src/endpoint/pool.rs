@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::{http1, http2};
 use tokio::task::AbortHandle;
 
+use crate::lanes::PerLane;
 use crate::proxy::request_body::RequestBody;
 
 /// Idle HTTP/1.1 connections older than this are closed.
@@ -61,15 +62,22 @@ struct Idle {
     since: Instant,
 }
 
-/// Idle HTTP/1.1 connections to one pod.
-#[derive(Debug, Default)]
+/// Idle HTTP/1.1 connections to one pod, on each lane its own.
+#[derive(Debug)]
 pub struct H1Pool {
-    idle: Mutex<Vec<Idle>>,
+    idle: PerLane<Mutex<Vec<Idle>>>,
+    /// Idle connections kept on one lane.
+    room: usize,
 }
 
 impl H1Pool {
+    /// None yet, on so many lanes.
+    pub fn new(lanes: usize) -> Self {
+        Self { idle: PerLane::new(lanes), room: MAX_IDLE_CONNECTIONS.div_ceil(lanes.max(1)) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.here(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An idle connection that can take a request now. `replayable`: whether the request may be sent again, should the pod
@@ -114,25 +122,17 @@ impl H1Pool {
         if idle.first().is_some_and(|oldest| now.saturating_duration_since(oldest.since) > MAX_IDLE) {
             idle.retain(|entry| now.saturating_duration_since(entry.since) <= MAX_IDLE);
         }
-        if idle.len() < MAX_IDLE_CONNECTIONS {
+        if idle.len() < self.room {
             idle.push(Idle { connection, since: now });
         }
     }
 
     /// Closes all.
     pub fn clear(&self) {
-        let closing = std::mem::take(&mut *self.lock());
-        drop(closing);
-    }
-
-    /// How many are kept.
-    pub fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        for idle in self.idle.iter() {
+            let closing = std::mem::take(&mut *idle.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(closing);
+        }
     }
 }
 
@@ -167,22 +167,40 @@ impl Shared {
     }
 }
 
-/// Shared HTTP/2 connections to one pod.
 #[derive(Debug, Default)]
-pub struct H2Pool {
+struct Open {
     connections: Mutex<Vec<Shared>>,
-    /// Held while one is opened, so that a burst opens one rather than one each.
-    pub opening: tokio::sync::Mutex<()>,
+    opening: tokio::sync::Mutex<()>,
 }
 
-impl H2Pool {
+impl Open {
     fn lock(&self) -> MutexGuard<'_, Vec<Shared>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shared HTTP/2 connections to one pod, on each lane its own.
+#[derive(Debug)]
+pub struct H2Pool(PerLane<Open>);
+
+impl H2Pool {
+    /// None yet, on so many lanes.
+    pub fn new(lanes: usize) -> Self {
+        Self(PerLane::new(lanes))
+    }
+
+    fn here(&self) -> &Open {
+        self.0.here(Open::default)
+    }
+
+    /// Held while one is opened, so that a burst opens one rather than one each.
+    pub async fn opening(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.here().opening.lock().await
     }
 
     /// A share of a connection that has room.
     pub fn checkout(&self) -> Option<H2Lease> {
-        let mut connections = self.lock();
+        let mut connections = self.here().lock();
         connections.retain(|c| !c.sender.is_closed());
         connections.iter().find(|c| c.has_room()).map(Shared::lease)
     }
@@ -191,13 +209,15 @@ impl H2Pool {
     pub fn add(&self, sender: http2::SendRequest<RequestBody>) -> H2Lease {
         let shared = Shared { sender, streams: Arc::default() };
         let lease = shared.lease();
-        self.lock().push(shared);
+        self.here().lock().push(shared);
         lease
     }
 
     /// Forgets all; each closes when its last stream has ended.
     pub fn clear(&self) {
-        let closing = std::mem::take(&mut *self.lock());
-        drop(closing);
+        for open in self.0.iter() {
+            let closing = std::mem::take(&mut *open.lock());
+            drop(closing);
+        }
     }
 }

@@ -25,6 +25,7 @@ use tracing::{debug, info};
 use crate::endpoint::{ProbeTarget, Upstream, probing};
 use crate::error::Refusal;
 use crate::index::{Cause, FunctionConfig, FunctionKey, PodView};
+use crate::lanes::PerLane;
 use crate::metrics::FunctionMetrics;
 use crate::relay::line::Line;
 use crate::runtime::Shared;
@@ -48,7 +49,7 @@ pub struct FunctionCell {
     state: Mutex<State<Waiter>>,
     /// The way to the owner.
     line: Mutex<Option<Arc<Line>>>,
-    turns: Arc<Share>,
+    turns: PerLane<Arc<Share>>,
     wake_changed: Notify,
     /// A slot was given back.
     slot_freed: Notify,
@@ -62,7 +63,7 @@ impl FunctionCell {
             metrics: shared.metrics.function(&config.key),
             state: Mutex::new(State::new(config, shared.epoch, shared.peers.uid.clone())),
             line: Mutex::default(),
-            turns: shared.turns.share(),
+            turns: PerLane::new(shared.limits.threads),
             shared,
             wake_changed: Notify::new(),
             slot_freed: Notify::new(),
@@ -80,7 +81,8 @@ impl FunctionCell {
 
     /// Resolves when the next step of one of its requests, or connections, may be taken; the step became possible at `now`.
     pub async fn take_turn(&self, now: Instant) {
-        self.shared.turns.take(&self.turns, now).await;
+        let turns = self.shared.turns();
+        turns.take(self.turns.here(|| turns.share()), now).await;
     }
 
     /// What all Functions share.

@@ -21,7 +21,7 @@ use pilotlight_crds::control::RouteAck;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::conn::Protocol;
 use crate::function::FunctionCell;
@@ -37,7 +37,7 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The port is taken, or not allowed.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     match bind_exactly(address) {
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() && !is_taken(&error) => {
             bind_exactly(SocketAddr::from(([0, 0, 0, 0], address.port())))
@@ -50,7 +50,7 @@ fn is_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
-fn bind_exactly(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_exactly(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
@@ -59,7 +59,7 @@ fn bind_exactly(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 struct Open {
@@ -92,7 +92,8 @@ impl RoutePorts {
             let stop = shared.stop_accepting.child_token();
             let listener = Open { cell: cell.clone(), stop: stop.clone() };
             open.insert(*port, listener);
-            tokio::spawn(serve_route(shared.clone(), SocketAddr::new(bind, *port), cell.clone(), stop));
+            let address = SocketAddr::new(bind, *port);
+            shared.lanes.spawn_listener(serve_route(shared.clone(), address, cell.clone(), stop));
         }
     }
 }
@@ -123,7 +124,11 @@ async fn serve_route(shared: Arc<Shared>, address: SocketAddr, cell: Arc<Functio
 }
 
 /// Accepts until told to stop; then takes what the kernel has accepted already, so that no client is turned away that was let in.
-pub async fn accept(shared: Arc<Shared>, listener: TcpListener, entrance: Entrance, stop: CancellationToken) {
+pub async fn accept(shared: Arc<Shared>, listener: std::net::TcpListener, entrance: Entrance, stop: CancellationToken) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return error!(%error, "cannot watch a port: this process can watch no more sockets"),
+    };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -166,10 +171,13 @@ async fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, entran
     shared.note_accept();
     let Ok(permit) = shared.connections.clone().acquire_owned().await else { return };
     let (serving, entrance) = (shared.clone(), entrance.clone());
-    shared.tasks.spawn(async move {
+    let serve = move |stream| async move {
         enter(serving, stream, peer, entrance).await;
         drop(permit);
-    });
+    };
+    if let Err(error) = shared.lanes.seat().serve(stream, &shared.tasks, serve) {
+        warn!(%error, "cannot serve a connection");
+    }
 }
 
 async fn enter(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, entrance: Entrance) {

@@ -65,7 +65,7 @@ impl Target {
     /// Resolves when the next step of a connection may be taken.
     pub async fn take_turn(&self, now: Instant) {
         match self {
-            Self::Hosts(registry) => registry.shared().turns.take_strangers(now).await,
+            Self::Hosts(registry) => registry.shared().turns().take_strangers(now).await,
             Self::Function(cell) => cell.take_turn(now).await,
         }
     }
@@ -94,7 +94,7 @@ pub async fn handle(
     };
     match &cell {
         Some(cell) => cell.take_turn(at).await,
-        None => target.shared().turns.take_strangers(at).await,
+        None => target.shared().turns().take_strangers(at).await,
     }
     let asked = Asked::of(request.headers());
     let relayed = cell.as_ref().map_or(Ok(false), |cell| relay::arrived(cell, request.headers()));

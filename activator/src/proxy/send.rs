@@ -147,7 +147,7 @@ async fn lease_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, Conne
 }
 
 async fn open_h2(upstream: &Upstream, limits: &Limits) -> Result<H2Lease, ConnectError> {
-    let opening = upstream.h2.opening.lock().await;
+    let opening = upstream.h2.opening().await;
     if let Some(lease) = upstream.h2.checkout() {
         return Ok(lease);
     }

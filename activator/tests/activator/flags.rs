@@ -15,7 +15,8 @@ fn words(flags: &[&str], environment: &[(&str, &str)]) -> String {
 
 #[test]
 fn each_mistake_names_its_flag_and_the_remedy() {
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 13] = [
+        (&["--threads", "0"], &["--threads is 0", "give at least 1"]),
         (&["--max-streams", "0"], &["--max-streams is 0", "give at least 1"]),
         (&["--max-streams", "many"], &["--max-streams", "many"]),
         (&["--http-port", "70000"], &["--http-port", "70000"]),

@@ -14,6 +14,7 @@ mod grpc;
 mod harness;
 mod headers;
 mod http1;
+mod lanes;
 mod leaving;
 mod limits;
 mod ownership;
