@@ -73,8 +73,9 @@ impl Warm {
 ///
 /// # Errors
 /// Something cannot be started.
-pub(crate) fn run(common: &Common) -> Result<()> {
-    let stand = Stand::new(common.activator.clone())?;
+pub(crate) fn run(common: &Common, cores: usize) -> Result<()> {
+    let stand = Stand::new(common.activator.clone(), cores)?;
+    eprintln!("the activator is on cores {:?}, clients and apps on core {}", stand.cores, stand.home);
     // Each Function has an app of its own, or it would be the app that makes one wait for the other.
     let (_warm_app, warm) = stand.app()?;
     let (_cold_app, cold) = stand.app()?;

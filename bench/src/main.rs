@@ -62,6 +62,9 @@ enum Command {
     Isolation {
         #[command(flatten)]
         common: Common,
+        /// Cores that the activator may use.
+        #[arg(long, default_value_t = 1)]
+        cores: usize,
     },
     /// The app behind the proxies.
     #[command(hide = true)]
@@ -92,7 +95,7 @@ fn main() -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     match arguments.command {
         Command::Proxy { common, only, peer } => proxy::run(&common, only.as_deref(), &peer),
-        Command::Isolation { common } => isolation::run(&common),
+        Command::Isolation { common, cores } => isolation::run(&common, cores),
         Command::App { http1, h2c } => app::run(http1, h2c),
         Command::Flood { address, requests } => isolation::flood(address, requests),
     }

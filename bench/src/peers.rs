@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::api::{Api, Served};
-use crate::process::{Program, two_cores};
+use crate::process::{Program, cores, pin};
 use crate::wire::Protocol;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,7 +87,7 @@ pub(crate) struct Stand {
     /// Removed at the end.
     pub(crate) folder: tempfile::TempDir,
     /// Of what is measured.
-    pub(crate) core: usize,
+    pub(crate) cores: Vec<usize>,
     /// Of everything else.
     pub(crate) home: usize,
     /// The activator's program.
@@ -106,15 +106,15 @@ pub(crate) struct Running {
 }
 
 impl Stand {
-    /// Finds two cores and makes a folder.
+    /// Finds `measured` cores for what is measured and one for the rest, and makes a folder.
     ///
     /// # Errors
-    /// There is only one core, or no room for a folder.
-    pub(crate) fn new(activator: PathBuf) -> Result<Self> {
-        let (core, home) = two_cores()?;
-        crate::process::pin(home)?;
+    /// There are not enough cores, or there is no room for a folder.
+    pub(crate) fn new(activator: PathBuf, measured: usize) -> Result<Self> {
+        let (cores, home) = cores(measured)?;
+        pin(&[home])?;
         let folder = tempfile::Builder::new().prefix("pilotlight-bench-").tempdir()?;
-        Ok(Self { folder, core, home, activator })
+        Ok(Self { folder, cores, home, activator })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -123,8 +123,8 @@ impl Stand {
 
     fn start(&self, name: &str, command: &Command, addresses: &Addresses) -> Result<Program> {
         let log = self.path(&format!("{name}.log"));
-        let core = if name == "app" { self.home } else { self.core };
-        let mut program = Program::start(command, core, self.home, &log)?;
+        let cores = if name == "app" { &[self.home] } else { self.cores.as_slice() };
+        let mut program = Program::start(command, cores, self.home, &log)?;
         let listening = || TcpStream::connect(addresses.http1).is_ok() && TcpStream::connect(addresses.h2c).is_ok();
         program.wait_until("it listens", PATIENCE, listening).with_context(|| told(&log))?;
         Ok(program)

@@ -1,4 +1,4 @@
-//! Programs under measurement: started on one core, asked for their CPU time and memory, and ended whatever happens.
+//! Programs under measurement: started on cores of their own, asked for their CPU time and memory, and ended whatever happens.
 
 use std::fs::File;
 use std::path::Path;
@@ -20,42 +20,52 @@ pub(crate) struct Program {
     child: Child,
 }
 
-/// Keeps this thread, and whatever it starts from now on, on one core.
+/// Keeps this thread, and whatever it starts from now on, on these cores.
 ///
 /// # Errors
-/// The machine has no such core for us.
-pub(crate) fn pin(core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on core {core}"))
+/// The machine has none of them for us.
+pub(crate) fn pin(cores: &[usize]) -> Result<()> {
+    sched_setaffinity(Pid::from_raw(0), &set_of(cores)?).with_context(|| format!("cannot run on cores {cores:?}"))
 }
 
-/// Two different cores that this process may use: one for what is measured, one for everything else.
+fn set_of(cores: &[usize]) -> Result<CpuSet> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core)?;
+    }
+    Ok(set)
+}
+
+/// So many cores for what is measured, and one for everything else. That one is among the first where there are no more.
 ///
 /// # Errors
-/// There is only one.
-pub(crate) fn two_cores() -> Result<(usize, usize)> {
+/// There are fewer, or only one.
+pub(crate) fn cores(measured: usize) -> Result<(Vec<usize>, usize)> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
-    let mut cores = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false));
-    match (cores.next(), cores.next()) {
-        (Some(one), Some(two)) => Ok((one, two)),
-        _ => bail!("the benchmark needs two cores: one for what is measured, one for the load"),
+    let all: Vec<usize> = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
+    match (all.get(measured).or(all.last()), all.get(..measured)) {
+        (Some(home), Some(measured)) if all.len() > 1 && !measured.is_empty() => Ok((measured.to_vec(), *home)),
+        _ => bail!(
+            "the benchmark needs {} cores, one for the load and the others for what is measured; there are {}",
+            measured.max(2),
+            all.len()
+        ),
     }
 }
 
 impl Program {
-    /// Starts a program on `core`; what it says goes to a file. The calling thread is on `home` again afterwards.
+    /// Starts a program on `cores`; what it says goes to a file. The calling thread is on `home` again afterwards.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start(command: &Command, core: usize, home: usize, log: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &Command, cores: &[usize], home: usize, log: &Path) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut command = ended_with_us(command);
         let file = File::create(log).with_context(|| format!("making {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        pin(core)?;
+        pin(cores)?;
         let child = command.spawn().with_context(|| format!("cannot start {name}"));
-        pin(home)?;
+        pin(&[home])?;
         Ok(Self { name, child: child? })
     }
 
@@ -84,13 +94,12 @@ impl Program {
         self.pids().into_iter().map(proportional_bytes).sum::<Result<u64>>().context(self.name.clone())
     }
 
-    /// Moves all its threads to one core.
+    /// Moves all its threads to other cores.
     ///
     /// # Errors
-    /// It has ended, or the machine has no such core for us.
-    pub(crate) fn move_to(&self, core: usize) -> Result<()> {
-        let mut set = CpuSet::new();
-        set.set(core)?;
+    /// It has ended, or the machine has no such cores for us.
+    pub(crate) fn move_to(&self, cores: &[usize]) -> Result<()> {
+        let set = set_of(cores)?;
         for pid in self.pids() {
             for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
                 let thread = task?.file_name().to_string_lossy().parse()?;
@@ -169,11 +178,11 @@ mod tests {
     #[test]
     fn a_program_is_measured_and_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let (core, home) = two_cores().unwrap();
+        let (measured, home) = cores(1).unwrap();
         let log = folder.path().join("log");
         let mut busy = Command::new("sh");
         busy.args(["-c", "echo here; while :; do :; done"]);
-        let mut program = Program::start(&busy, core, home, &log).unwrap();
+        let mut program = Program::start(&busy, &measured, home, &log).unwrap();
         let started = program.cpu().unwrap();
         let told = || std::fs::read_to_string(&log).is_ok_and(|text| text == "here\n");
         program.wait_until("it says so", Duration::from_secs(10), told).unwrap();

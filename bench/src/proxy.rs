@@ -87,11 +87,11 @@ pub(crate) fn run(common: &Common, only: Option<&str>, named: &[String]) -> Resu
     }
     let peers: Vec<Peer> =
         Peer::ALL.into_iter().filter(|peer| named.is_empty() || named.iter().any(|name| name == peer.name())).collect();
-    let stand = Stand::new(common.activator.clone())?;
+    let stand = Stand::new(common.activator.clone(), 1)?;
     let (app, behind) = stand.app()?;
     eprintln!(
         "what is measured is on core {}, client and app on core {}; {} rounds, in turns; load of the machine before: {}",
-        stand.core,
+        stand.cores[0],
         stand.home,
         common.rounds,
         std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
@@ -148,11 +148,11 @@ fn measure(
     clean(client.run(Pace::Closed(WARM_UP))?)?;
     let low = clean(client.run(Pace::Closed(during / 2))?)?;
     table.push(peer, Figure::LowLoadP50, low.micros(0.5));
-    measured.move_to(stand.home)?;
+    measured.move_to(&[stand.home])?;
     let low = clean(client.run(Pace::Closed(during / 2))?)?;
     table.push(peer, Figure::LowLoadOneCoreP50, low.micros(0.5));
     if peer != Peer::Direct {
-        measured.move_to(stand.core)?;
+        measured.move_to(&stand.cores)?;
     }
     Ok(())
 }

@@ -56,6 +56,9 @@ enum Which {
     Isolation {
         #[command(flatten)]
         output: Output,
+        /// Cores that the activator may use. Where there is none besides, clients and apps share the last.
+        #[arg(long)]
+        cores: Option<usize>,
     },
 }
 
@@ -86,9 +89,11 @@ fn no_cluster(_: &str) -> Result<Infallible, &'static str> {
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::default();
-    let (name, output, only) = match &arguments.which {
-        Which::Proxy { output, only } => ("proxy", output, only.as_deref()),
-        Which::Isolation { output } => ("isolation", output, None),
+    let (name, output, more) = match &arguments.which {
+        Which::Proxy { output, only } => ("proxy", output, only.clone().map(|only| ["--only".to_owned(), only])),
+        Which::Isolation { output, cores } => {
+            ("isolation", output, cores.map(|cores| ["--cores".to_owned(), cores.to_string()]))
+        }
         Which::ColdStart(arguments) => return cold_start::command(arguments),
         Which::Scale(arguments) => return scale::command(arguments),
         Which::Autoscaler { json, only, why, plot, .. } => {
@@ -108,9 +113,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     if output.json {
         bench.arg("--json");
     }
-    if let Some(only) = only {
-        bench.args(["--only", only]);
-    }
+    bench.args(more.into_iter().flatten());
     steps.step("measuring", || run(&mut bench))
 }
 
