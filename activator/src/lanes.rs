@@ -103,10 +103,10 @@ impl Lanes {
         Self { lanes: handles.into_iter().map(lane).collect(), listeners: AtomicUsize::new(0) }
     }
 
-    /// Runs a listener's task on one lane, the next in turn.
-    pub fn spawn_listener<F: Future<Output = ()> + Send + 'static>(&self, listener: F) {
+    /// Runs a listener on one lane, the next in turn, as one of `tasks`: who waits for these waits for what it accepts last, too.
+    pub fn spawn_listener<F: Future<Output = ()> + Send + 'static>(&self, tasks: &TaskTracker, listener: F) {
         let lane = self.listeners.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
-        self.lanes[lane].runtime.spawn(listener);
+        tasks.spawn_on(listener, &self.lanes[lane].runtime);
     }
 
     /// A place for a new connection, on the lane that has fewest; where several have, on this one.
@@ -233,7 +233,7 @@ mod tests {
         let (tell, mut told) = mpsc::unbounded_channel();
         for _ in 0..4 {
             let tell = tell.clone();
-            lanes.spawn_listener(async move { tell.send(LANE.get().unwrap()).unwrap() });
+            lanes.spawn_listener(&TaskTracker::new(), async move { tell.send(LANE.get().unwrap()).unwrap() });
         }
         let mut ran = Vec::new();
         for _ in 0..4 {
@@ -247,7 +247,7 @@ mod tests {
     async fn what_still_runs_is_cut_with_the_threads() {
         let (lanes, threads) = Lanes::start(2).unwrap();
         let (held, mut cut) = mpsc::channel::<()>(1);
-        lanes.spawn_listener(async move {
+        lanes.spawn_listener(&TaskTracker::new(), async move {
             let _held = held;
             std::future::pending::<()>().await;
         });

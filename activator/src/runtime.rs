@@ -262,7 +262,8 @@ impl Activator {
         let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
         let enter = |listener, entrance| {
-            shared.lanes.spawn_listener(accept(shared.clone(), listener, entrance, shared.stop_accepting.clone()));
+            let accepting = accept(shared.clone(), listener, entrance, shared.stop_accepting.clone());
+            shared.lanes.spawn_listener(&shared.tasks, accepting);
         };
         enter(http_listener, hosts(None));
         let (mut https, mut tls) = (None, None);

@@ -93,7 +93,7 @@ impl RoutePorts {
             let listener = Open { cell: cell.clone(), stop: stop.clone() };
             open.insert(*port, listener);
             let address = SocketAddr::new(bind, *port);
-            shared.lanes.spawn_listener(serve_route(shared.clone(), address, cell.clone(), stop));
+            shared.lanes.spawn_listener(&shared.tasks, serve_route(shared.clone(), address, cell.clone(), stop));
         }
     }
 }
