@@ -32,6 +32,16 @@ pub struct Limits {
     pub threads: usize,
 }
 
+/// What an activator adds to a request that it relays to another one: fields, and bytes unless the host's name is enormous.
+const ADDED: (usize, usize) = (16, 4 * 1024);
+
+impl Limits {
+    /// Bytes and fields of a head that are read: what a client may send, and what a relaying activator adds to that.
+    pub fn head_read(&self) -> (usize, usize) {
+        (self.max_header_bytes.saturating_add(ADDED.1), self.max_headers.saturating_add(ADDED.0))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

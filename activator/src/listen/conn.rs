@@ -278,8 +278,7 @@ pub async fn serve<S: ClientStream>(
     let protocol = protocol.unwrap_or(looks_like);
     let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
     let id = shared.clients.add(state.clone());
-    let strict =
-        (protocol == Protocol::Http1).then(|| Strict::new(shared.limits.max_header_bytes, shared.limits.max_headers));
+    let strict = (protocol == Protocol::Http1).then(|| Strict::new(shared.limits.head_read()));
     let io = ClientIo::new(stream, sniffed, strict, state.clone());
     let (per_request, draining) = (state.clone(), shared.draining.clone());
     let peer = Arc::new(Peer::new(client, &shared.trust));
@@ -301,7 +300,9 @@ pub async fn serve<S: ClientStream>(
     // On the heap is what most connections do without most of the time: HTTP/2, and an answer that is being made.
     match protocol {
         Protocol::Http2 => {
-            let mut connection = Box::pin(builders::http2(&shared.limits).serve_connection(io, service_fn(answer)));
+            // hyper moves the future of a stream several times on its way into a task.
+            let service = service_fn(move |request| Box::pin(answer(request)));
+            let mut connection = Box::pin(builders::http2(&shared.limits).serve_connection(io, service));
             drive(connection.as_mut(), &state, &shared, true).await;
             entrance.take_turn(Instant::now()).await;
         }

@@ -67,7 +67,7 @@ pub struct Strict {
 
 impl Strict {
     /// At the beginning of a connection; a head may have so many bytes and fields.
-    pub fn new(max_bytes: usize, max_fields: usize) -> Self {
+    pub fn new((max_bytes, max_fields): (usize, usize)) -> Self {
         Self { state: State::Start, head: Head::default(), line: 0, searched: 0, max_bytes, max_fields }
     }
 

@@ -3,10 +3,11 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::forwarded::{append, tells_origin};
 use crate::error::Refusal;
+use crate::limits::Limits;
 use crate::listen::syntax;
 
 const INTERNAL_PREFIX: &str = "pilotlight-";
@@ -27,6 +28,20 @@ pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) 
     }
     if version == Version::HTTP_2 {
         check_h2(method, uri, headers)?;
+    }
+    Ok(())
+}
+
+/// Refuses a head that is larger than a client's may be; a little more was read, for those that another activator relays.
+///
+/// # Errors
+/// It is too large.
+pub fn check_size<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refusal> {
+    // As it is written in HTTP/1.1: colon, blank and the line's end with each field.
+    let fields: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if request.headers().len() > limits.max_headers || fields + target > limits.max_header_bytes {
+        return Err(Refusal::HeadTooLarge);
     }
     Ok(())
 }

@@ -100,6 +100,11 @@ pub async fn handle(
     let relayed = cell.as_ref().map_or(Ok(false), |cell| relay::arrived(cell, request.headers()));
     // Another activator's word is taken, as a trusted proxy's.
     let peer = if relayed == Ok(true) { Arc::new(peer.taken_at_its_word()) } else { peer };
+    // Before anything is added to it.
+    let size = match relayed {
+        Ok(false) => headers::check_size(&request, &target.shared().limits),
+        _ => Ok(()),
+    };
     let mut record = Record::begin(target.shared(), cell.clone(), at, &mut request, &peer);
     let version = request.version();
     let is_last = strict::is_last(request.method(), version, request.headers());
@@ -107,6 +112,7 @@ pub async fn handle(
         if let Some(refusal) = refused {
             return Err(refusal);
         }
+        size?;
         let Some(cell) = &cell else { return Err(Refusal::UnknownHost) };
         let method = if switch::is_extended_connect(&request) { &Method::GET } else { request.method() };
         headers::check(method, request.uri(), version, request.headers())?;

@@ -311,9 +311,9 @@ async fn accept(listener: TcpListener, serve: Serve, connections: Arc<AtomicU32>
                 let answer = serve(request);
                 async move { Ok::<_, Infallible>(answer.await) }
             });
-            let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .await;
+            let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            builder.http1().max_headers(512);
+            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
         });
     }
 }

@@ -5,6 +5,7 @@ use http::{HeaderMap, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use pilotlight_activator::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -194,4 +195,33 @@ async fn a_body_that_waits_at_an_old_owner_goes_on_to_the_new_one() {
     fleet.until_load(2, (1, 0)).await;
     drop(sender);
     ends(&mut answered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_head_is_the_same_at_the_owner_and_by_way_of_another() {
+    let fleet = pair(FakePod::hello().await).await;
+    let limits = Limits::default();
+    // What the client itself sends besides is the host.
+    let many = |count: usize| (1..count).map(|n| (format!("x-{n}"), "1".to_owned())).collect::<Vec<_>>();
+    let long = |bytes: usize| vec![("x-long".to_owned(), "x".repeat(bytes))];
+    let (room, beyond) = (limits.max_header_bytes - 64, limits.max_header_bytes);
+    let cases =
+        [(many(limits.max_headers), 200), (many(limits.max_headers + 1), 431), (long(room), 200), (long(beyond), 431)];
+    for (fields, status) in cases {
+        for n in 0..2 {
+            let request = || {
+                let mut request = fleet.request(n, false, "GET", "/", empty());
+                for (name, value) in &fields {
+                    let name = HeaderName::try_from(name).unwrap();
+                    request.headers_mut().insert(name, HeaderValue::try_from(value).unwrap());
+                }
+                request
+            };
+            assert_eq!(send(request()).await.status, status, "HTTP/1.1, {n}, {} fields", fields.len());
+            // Host becomes :authority there, so one more fits.
+            let mut request = request();
+            request.headers_mut().insert("x-instead", HeaderValue::from_static("1"));
+            assert_eq!(over_h2(&fleet, n, request).await.status(), status, "HTTP/2, {n}, {} fields", fields.len());
+        }
+    }
 }

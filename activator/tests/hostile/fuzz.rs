@@ -51,7 +51,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 
 /// How much is accepted of `bytes` when they come in pieces, and what is wrong then.
 pub(crate) fn judge(bytes: &[u8], cuts: impl IntoIterator<Item = usize>) -> (usize, Option<Fault>) {
-    let mut strict = Strict::new(64 * 1024, 128);
+    let mut strict = Strict::new((64 * 1024, 128));
     let mut ends: Vec<usize> = cuts.into_iter().collect();
     ends.sort_unstable();
     ends.push(bytes.len());
