@@ -33,6 +33,9 @@ pub struct Args {
     /// Port of the control protocol, for the operator and other activators. All activators must use the same.
     #[arg(long, env = "PILOTLIGHT_CONTROL_PORT", default_value_t = 9091)]
     pub control_port: u16,
+    /// Port where starting pods announce their address. All activators must use the same.
+    #[arg(long, env = "PILOTLIGHT_BEACON_PORT", default_value_t = pilotlight_crds::names::BEACON_PORT)]
+    pub beacon_port: u16,
     /// File with the token that the operator shows. Without it, every call on the control port is refused, and nothing
     /// is ever scaled down.
     #[arg(long, env = "PILOTLIGHT_CONTROL_TOKEN_FILE")]
@@ -244,7 +247,8 @@ impl Args {
 
     fn check_ports(&self) -> Result<(), ArgsError> {
         let tls = (!self.tls_certificate_dirs.is_empty()).then_some(("tls-port", self.tls_port));
-        let others = [("admin-port", self.admin_port), ("control-port", self.control_port)];
+        let others =
+            [("admin-port", self.admin_port), ("control-port", self.control_port), ("beacon-port", self.beacon_port)];
         let mut seen = vec![("http-port", self.http_port)];
         for (flag, port) in others.into_iter().chain(tls) {
             if let Some((other, _)) = seen.iter().find(|(_, taken)| *taken == port && port != 0) {

@@ -1,7 +1,7 @@
 //! Which EndpointSlices lead here: an activator that is told to go accepts connections until none does any more, because the next
-//! client may be led here however quiet it was before.
+//! client may be led here however quiet it was before. They also name the other activators of a Function.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -20,7 +20,8 @@ pub struct Led {
 
 #[derive(Default)]
 struct Inner {
-    slices: HashSet<SliceKey>,
+    /// With the other addresses that each leads to.
+    slices: HashMap<SliceKey, Box<[IpAddr]>>,
     left: Option<Instant>,
 }
 
@@ -36,11 +37,12 @@ impl Led {
 
     /// A slice was added or changed; `own` are this activator's addresses.
     pub fn apply(&self, slice: &EndpointSlice, own: &[IpAddr]) {
-        let mut addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-        let leads = addresses.any(|address| address.parse().is_ok_and(|ip: IpAddr| own.contains(&ip)));
+        let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+        let (here, others): (Vec<IpAddr>, Vec<IpAddr>) =
+            addresses.filter_map(|address| address.parse().ok()).partition(|ip| own.contains(ip));
         let mut inner = self.lock();
-        if leads {
-            inner.slices.insert(key(slice));
+        if !here.is_empty() {
+            inner.slices.insert(key(slice), others.into());
         } else {
             inner.remove(&key(slice));
         }
@@ -54,10 +56,15 @@ impl Led {
     /// Forgets the slices that are not listed.
     pub fn retain(&self, listed: &HashSet<SliceKey>) {
         let mut inner = self.lock();
-        let gone: Vec<SliceKey> = inner.slices.difference(listed).cloned().collect();
+        let gone: Vec<SliceKey> = inner.slices.keys().filter(|key| !listed.contains(*key)).cloned().collect();
         for key in gone {
             inner.remove(&key);
         }
+    }
+
+    /// The other addresses that a slice leads to, where it leads here, too.
+    pub fn others(&self, key: &SliceKey) -> Vec<IpAddr> {
+        self.lock().slices.get(key).map(|others| others.to_vec()).unwrap_or_default()
     }
 
     /// How many lead here.
@@ -74,7 +81,7 @@ impl Led {
 
 impl Inner {
     fn remove(&mut self, key: &SliceKey) {
-        if self.slices.remove(key) {
+        if self.slices.remove(key).is_some() {
             self.left = Some(Instant::now());
         }
     }
@@ -103,6 +110,9 @@ mod tests {
         led.apply(&slice("b", &["fd00:0::1"]), &own);
         led.apply(&slice("c", &["10.0.0.1"]), &own);
         assert_eq!((led.count(), led.last(now)), (3, Some(now)));
+        let others = |name: &str| led.others(&("shop".to_owned(), name.to_owned()));
+        assert_eq!(others("a"), ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        assert!(others("c").is_empty() && others("other").is_empty(), "alone, and not led here");
         led.apply(&slice("a", &["10.0.0.2"]), &own);
         led.delete(&slice("b", &[]));
         assert_eq!((led.count(), led.last(now)), (1, Some(now)));

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod beacon;
 pub mod control;
 pub mod endpoint;
 pub mod error;

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::beacon::metrics::BeaconMetrics;
 use crate::function::telemetry::{BalanceMetrics, FunctionBalance};
 use crate::function::trace::WakeTrace;
 use crate::index::FunctionKey;
@@ -23,7 +24,7 @@ use crate::tls::metrics::TlsMetrics;
 use histogram::Durations;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-const PHASES: [&str; 4] = ["patched", "pod-seen", "ip-seen", "reachable"];
+const PHASES: [&str; 5] = ["patched", "pod-seen", "beacon", "ip-seen", "reachable"];
 /// Reasons that one Function can have; more are counted as `Other`. They are a small closed set, unless somebody writes statuses by hand.
 const MAX_REASONS: usize = 40;
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0];
@@ -73,6 +74,8 @@ pub struct Metrics {
     queued: Family<FunctionLabels, Gauge>,
     connections: Gauge,
     balance: BalanceMetrics,
+    /// Of beacons.
+    pub beacons: BeaconMetrics,
     /// Of TLS towards clients.
     pub tls: TlsMetrics,
     /// Requests for host names that no Function answers to.
@@ -118,6 +121,7 @@ impl Metrics {
             queued: Family::default(),
             connections: Gauge::default(),
             balance: BalanceMetrics::default(),
+            beacons: BeaconMetrics::default(),
             tls: TlsMetrics::default(),
             unrouted: Counter::default(),
         };
@@ -165,6 +169,7 @@ impl Metrics {
         registry.register("queued_requests", "Requests that wait for a pod", metrics.queued.clone());
         registry.register("client_connections", "Client connections", metrics.connections.clone());
         metrics.balance.register(registry);
+        metrics.beacons.register(registry);
         metrics.tls.register(registry);
         registry.register(
             "unrouted_requests",
@@ -298,7 +303,7 @@ pub struct FunctionMetrics {
     pub abandoned: Counter,
     /// Requests that no pod was ready for.
     pub cold_starts: Counter,
-    cold_start: [Histogram; 4],
+    cold_start: [Histogram; PHASES.len()],
     /// Wakes that wrote `/scale`.
     pub wakes: Counter,
     /// Retries and ejections.

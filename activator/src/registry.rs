@@ -2,15 +2,19 @@
 //! snapshot and never wait for this.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::Function;
+use pilotlight_crds::control::Beacon;
+use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::beacon::believe::{Disbelief, Word, judge};
+use crate::beacon::metrics::CONTRADICTED;
 use crate::function::FunctionCell;
 use crate::index::{FunctionKey, Index};
 use crate::listen::RoutePorts;
@@ -27,6 +31,7 @@ pub struct Registry {
     inner: Mutex<Inner>,
     routes: ArcSwap<RouteTable<Arc<FunctionCell>>>,
     ports: RoutePorts,
+    pods_changed: Notify,
 }
 
 #[derive(Default)]
@@ -47,6 +52,7 @@ impl Registry {
             inner: Mutex::default(),
             routes: ArcSwap::from_pointee(routes),
             ports: RoutePorts::default(),
+            pods_changed: Notify::new(),
         }
     }
 
@@ -110,9 +116,64 @@ impl Registry {
     /// Takes in a pod.
     pub fn apply_pod(&self, pod: &Pod) {
         let mut inner = self.lock();
+        let announced = inner.index.announced(pod);
         if let Some(key) = inner.index.apply_pod(pod) {
+            self.check_announced(&inner, &key, pod, announced);
             self.sync(&mut inner, &key);
         }
+        drop(inner);
+        self.pods_changed.notify_waiters();
+    }
+
+    /// Kubernetes' word counts; that a beacon's was another should be known.
+    fn check_announced(&self, inner: &Inner, key: &FunctionKey, pod: &Pod, announced: Option<SocketAddr>) {
+        let view = inner.index.pod(key, pod.metadata.uid.as_deref().unwrap_or_default());
+        let reported = view.and_then(|view| view.address);
+        if let (Some(announced), Some(reported)) = (announced, reported)
+            && announced != reported
+        {
+            self.shared.metrics.beacons.count(CONTRADICTED);
+            warn!(function = %key.name, namespace = %key.namespace, pod = pod.metadata.name, %announced, %reported, "a beacon had announced another address than Kubernetes reports");
+        }
+    }
+
+    /// Resolves when a pod was taken in.
+    pub fn pods_changed(&self) -> &Notify {
+        &self.pods_changed
+    }
+
+    /// Judges a beacon's word, which came from `source`.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub fn judge(&self, key: &FunctionKey, beacon: &Beacon, source: IpAddr) -> Result<Word, Disbelief> {
+        judge(beacon, source, self.lock().index.pod(key, &beacon.uid).map(AsRef::as_ref))
+    }
+
+    /// Judges a beacon's word and, where it is news, takes it for the pod's address.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub fn announce(&self, key: &FunctionKey, beacon: &Beacon, source: IpAddr) -> Result<Word, Disbelief> {
+        let mut inner = self.lock();
+        let word = judge(beacon, source, inner.index.pod(key, &beacon.uid).map(AsRef::as_ref))?;
+        if word == Word::News && inner.index.announce(key, &beacon.uid, source) {
+            self.sync(&mut inner, key);
+        }
+        Ok(word)
+    }
+
+    /// Believes nothing about a pod any more that Kubernetes does not tell.
+    pub fn dispute(&self, key: &FunctionKey, uid: &str) {
+        let mut inner = self.lock();
+        if inner.index.dispute(key, uid) {
+            self.sync(&mut inner, key);
+        }
+    }
+
+    /// Whether a pod's address is its beacon's word alone.
+    pub fn is_unconfirmed(&self, key: &FunctionKey, uid: &str) -> bool {
+        self.lock().index.pod(key, uid).is_some_and(|pod| pod.beacon.announced && pod.is_live())
     }
 
     /// Forgets a pod.

@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::args::Args;
+use crate::beacon::holders::{AddressPort, KubeAddresses};
+use crate::beacon::{self, Beacons};
 use crate::control::{Control, Token};
 use crate::endpoint::stream::Dial;
 use crate::lanes::{Lanes, PerLane, Threads};
@@ -181,6 +183,10 @@ pub struct Config {
     pub admin_port: u16,
     /// The control protocol.
     pub control_port: u16,
+    /// Where starting pods announce themselves.
+    pub beacon_port: u16,
+    /// Which pods have an address.
+    pub addresses: Arc<dyn AddressPort>,
     /// Who may use it.
     pub token: Token,
     /// Uid of this activator's pod, by which the operator names it the owner of Functions.
@@ -228,6 +234,8 @@ pub struct Activator {
     pub admin: SocketAddr,
     /// The control protocol.
     pub control: SocketAddr,
+    /// Where starting pods announce themselves.
+    pub beacon: SocketAddr,
     drain: DrainSettings,
     /// Last, because everything else must be gone before they are waited for.
     _threads: Threads,
@@ -249,6 +257,7 @@ impl Activator {
         let (http_listener, http) = open(config.http_port, "http-port")?;
         let (admin_listener, admin) = open(config.admin_port, "admin-port")?;
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
+        let (beacon_listener, beacon) = open(config.beacon_port, "beacon-port")?;
         let peers = Peers::new(config.pod_uid, http.port(), control_address.port(), &config.token);
         let telemetry = Telemetry::start(config.telemetry)?;
         let count = config.limits.threads;
@@ -275,6 +284,8 @@ impl Activator {
         }
         tokio::spawn(serve_admin(TcpListener::from_std(admin_listener)?, shared.clone(), registry.clone()));
         tokio::spawn(serve_control(TcpListener::from_std(control_listener)?, control));
+        let beacons = Beacons::new(shared.clone(), registry.clone(), config.addresses, beacon.port());
+        tokio::spawn(beacon::serve(TcpListener::from_std(beacon_listener)?, Arc::new(beacons)));
         tokio::spawn(publish::run(shared.clone(), registry.clone()));
         tokio::spawn(sweep(shared.clone()));
         Ok(Self {
@@ -285,6 +296,7 @@ impl Activator {
             tls,
             admin,
             control: control_address,
+            beacon,
             drain: config.drain,
             _threads: threads,
         })
@@ -367,6 +379,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         http_port: args.http_port,
         admin_port: args.admin_port,
         control_port: args.control_port,
+        beacon_port: args.beacon_port,
+        addresses: Arc::new(KubeAddresses::new(client.clone())),
         token: args.control_token_file.clone().map_or(Token::Missing, Token::File),
         pod_uid: args.pod_uid.clone().filter(|uid| !uid.is_empty()),
         domains: Domains::new(&args.cluster_domain, &args.domain),

@@ -19,6 +19,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// Abnormal-true: somebody else writes the replicas of the Function's Deployments, too.
 pub const REPLICAS_CONTESTED: &str = "ReplicasContested";
+/// Abnormal-true: the beacon beside the function does not run, so wakes take longer. The function itself is well.
+pub const BEACON_FAILING: &str = "BeaconFailing";
 
 /// Reason of `Active=False` at zero pods.
 pub const SCALED_TO_ZERO: &str = "ScaledToZero";

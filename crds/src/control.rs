@@ -2,6 +2,7 @@
 //! "Control protocol" and "Hard concurrency limits", has their order and what each promises.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,25 @@ pub const PATH_DRAIN: &str = "/v1/drain";
 pub const PATH_RELEASE: &str = "/v1/release";
 /// Path of [`ClaimRequest`] → a stream of [`ClaimLine`], one JSON document a line.
 pub const PATH_CLAIM: &str = "/v1/claim";
+
+/// Path of [`Beacon`], on the port for beacons → 200 and the addresses of other activators, one a line; without a token.
+pub const PATH_BEACON: &str = "/v1/beacon";
+
+/// A starting pod's word about its own address. Nothing in it is believed by itself: ARCHITECTURE.md, "Beacons".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Beacon {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The Function that it belongs to.
+    pub function: String,
+    /// The revision that it runs.
+    pub revision: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its address.
+    pub ip: IpAddr,
+}
 
 /// What one activator saw in one second. A Function left out had no traffic in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! Pure. What always holds: a pod that is ready or going away has no diagnosis; a message is one line of at most
 //! [`MAX_MESSAGE_BYTES`] and names the cause and, where there is one, the field to change.
 
+mod beacon;
 mod container;
 mod probe;
 mod refusal;
@@ -13,6 +14,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+pub use beacon::{BeaconState, beacon_state, serves};
 pub use refusal::diagnose_refusal;
 
 /// Longest message of a diagnosis, in bytes.
@@ -136,7 +138,7 @@ pub fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
         ));
     }
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    if is_true(conditions, "Ready") {
+    if serves(pod) {
         return None;
     }
     container::diagnose(pod, events)

@@ -34,6 +34,12 @@ pub const MANAGER_ACTIVATOR: &str = "pilotlight-activator";
 
 /// Name of the function's container in its pods.
 pub const CONTAINER: &str = "function";
+/// Name of the container beside it that announces the pod's address.
+pub const BEACON_CONTAINER: &str = "beacon";
+/// Port on which activators listen for beacons, unless told otherwise.
+pub const BEACON_PORT: u16 = 9092;
+/// Annotation on a revision's Deployment: the beacon's container that its pods have, in JSON; absent where they have none.
+pub const ANNOTATION_BEACON: &str = "pilotlight.dev/beacon";
 /// Port of every Function's Service.
 pub const SERVICE_PORT: u16 = 80;
 /// The ports of which each Function gets one for its route. They end below the kernel's ephemeral range, so that a listener

@@ -174,10 +174,23 @@ pub struct ColdStart {
     /// Bytes of requests held at most, on each activator; further ones are refused at once. Default 67108864 (64 MiB).
     #[schemars(range(min = 1024, max = 1_073_741_824))]
     pub pending_bytes: u64,
+    /// Whether pods announce their address themselves, by a second container of about 1 MB. Without it a wake waits until Kubernetes
+    /// reports the address, up to a second longer. A change takes effect when the Function is next at zero pods. Default Enabled.
+    pub beacon: Beacon,
+}
+
+/// Whether pods announce their address themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Beacon {
+    /// By a container named `beacon` beside the function's.
+    #[default]
+    Enabled,
+    /// Pods have the function's container only.
+    Disabled,
 }
 
 impl Default for ColdStart {
     fn default() -> Self {
-        Self { timeout_seconds: 60, pending_requests: 10_000, pending_bytes: 64 * 1024 * 1024 }
+        Self { timeout_seconds: 60, pending_requests: 10_000, pending_bytes: 64 * 1024 * 1024, beacon: Beacon::Enabled }
     }
 }

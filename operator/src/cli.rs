@@ -66,6 +66,35 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u16).range(1..=1024)
     )]
     pub max_concurrent_reconciles: u16,
+    /// The container that announces pods.
+    #[command(flatten)]
+    pub beacon: BeaconArgs,
+}
+
+/// Flags about beacons.
+#[derive(Clone, Debug, Args)]
+pub struct BeaconArgs {
+    /// Image of the pilot, which announces the address of each pod that starts. Empty: no pod gets a beacon.
+    #[arg(long, env = "PILOTLIGHT_BEACON_IMAGE", default_value = "")]
+    pub beacon_image: String,
+    /// When nodes pull it: Always, IfNotPresent or Never.
+    #[arg(
+        long,
+        env = "PILOTLIGHT_BEACON_PULL_POLICY",
+        default_value = "IfNotPresent",
+        value_parser = ["Always", "IfNotPresent", "Never"]
+    )]
+    pub beacon_pull_policy: String,
+    /// Name of the Service, in Pilotlight's namespace, behind which activators listen for beacons.
+    #[arg(long, env = "PILOTLIGHT_BEACON_SERVICE", default_value = "pilotlight-beacon", value_parser = dns_name)]
+    pub beacon_service: String,
+}
+
+impl BeaconArgs {
+    /// The pilot's image, if pods get beacons.
+    pub fn image(&self) -> Option<&str> {
+        Some(self.beacon_image.as_str()).filter(|image| !image.is_empty())
+    }
 }
 
 /// Flags of `operator release`.
@@ -132,6 +161,8 @@ mod tests {
             ("--max-concurrent-reconciles", "0"),
             ("--listen", "9090"),
             ("--domain", "exa_mple.com"),
+            ("--beacon-pull-policy", "Sometimes"),
+            ("--beacon-service", "No Name"),
         ] {
             let args = [&["run"], &common[..], &[flag, value]].concat();
             let error = parse(&args).unwrap_err().to_string();

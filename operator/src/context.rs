@@ -15,6 +15,7 @@ use crate::autoscaler::{ActivatorView, AutoscalerHandle};
 use crate::build::deployment::Revision;
 use crate::cache::{Caches, Triggers};
 use crate::metrics::Metrics;
+use crate::pilot::PilotSource;
 use crate::ports::PortIndex;
 
 /// Shared by all reconciles of a leader.
@@ -33,6 +34,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// External domain of Functions, if there is one.
     pub domain: Option<String>,
+    /// What beacons are built from.
+    pub pilot: PilotSource,
     /// Asks for reconciles of other Functions.
     pub triggers: Triggers,
     /// Route ports.
@@ -72,6 +75,7 @@ impl Context {
         recorder: Recorder,
         metrics: Metrics,
         domain: Option<String>,
+        pilot: PilotSource,
         triggers: Triggers,
         ports: PortIndex,
     ) -> Self {
@@ -83,6 +87,7 @@ impl Context {
             recorder,
             metrics,
             domain,
+            pilot,
             triggers,
             ports: Mutex::new(ports),
             memories: Mutex::default(),

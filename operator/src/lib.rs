@@ -17,6 +17,7 @@ pub mod leader;
 pub mod metrics;
 pub mod observe;
 pub mod owner;
+pub mod pilot;
 pub mod ports;
 pub mod reconcile;
 pub mod release;

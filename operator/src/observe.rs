@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
-use pilotlight_crds::diagnosis::PodEvent;
+use pilotlight_crds::diagnosis::{PodEvent, serves};
 use pilotlight_crds::{Function, FunctionStatus, names};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -71,14 +71,9 @@ pub fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// Whether Kubernetes says that the pod is ready, and it is not going away.
+/// Whether Kubernetes says that the pod is ready, or would but for its beacon, and it is not going away.
 pub fn is_ready(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none()
-        && pod
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten())
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    pod.metadata.deletion_timestamp.is_none() && serves(pod)
 }
 
 /// Whether the pod counts as one of the Function's: it is not going away and has not ended.

@@ -22,6 +22,7 @@ use crate::controller;
 use crate::http::{Health, serve};
 use crate::leader::Election;
 use crate::metrics::Metrics;
+use crate::pilot::PilotSource;
 use crate::ports::PortIndex;
 use crate::reconcile::claimant;
 use crate::transitions::REPORTER;
@@ -106,6 +107,8 @@ async fn lead(
     });
     health.show_decisions_of(autoscaler.clone());
     let reporter = Reporter { controller: REPORTER.to_owned(), instance: args.identity.clone() };
+    let pilot = PilotSource::new(client.clone(), &args.common.namespace, args.beacon.clone());
+    pilot.refresh().await;
     let context = Arc::new(Context::new(
         client.clone(),
         caches.clone(),
@@ -113,6 +116,7 @@ async fn lead(
         Recorder::new(client, reporter),
         metrics,
         args.domain(),
+        pilot,
         triggers.clone(),
         seeded_ports(&caches),
     ));
@@ -127,6 +131,7 @@ async fn lead(
             bail!("the autoscaler's events ended; this is a bug")
         }
         () = housekeeping(&context) => unreachable!("it has no end"),
+        () = follow_pilot(&context, &triggers) => unreachable!("it has no end"),
     }
 }
 
@@ -174,6 +179,18 @@ async fn tell_scaling(context: &Context, mut events: mpsc::Receiver<ScalingEvent
         }
     }
     std::future::pending::<()>().await;
+}
+
+/// The Service may come later than the operator, or be made again. Deployments at rest then get other beacons.
+async fn follow_pilot(context: &Context, triggers: &Triggers) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        if context.pilot.refresh().await {
+            for function in context.caches.functions.state() {
+                let _ = triggers.send(ObjectRef::from_obj(&*function));
+            }
+        }
+    }
 }
 
 /// Forgets Functions that are gone, and counts those that are there.

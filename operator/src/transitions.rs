@@ -29,6 +29,7 @@ pub fn transitions(before: &FunctionStatus, after: &FunctionStatus) -> Vec<Trans
         part(before, after, type_, action, deployment, &mut all);
     }
     contested(before, after, &mut all);
+    beacon(before, after, &mut all);
     ready(before, after, &mut all);
     traffic(before, after, &mut all);
     woken(before, after, &mut all);
@@ -88,6 +89,20 @@ fn contested(before: &FunctionStatus, after: &FunctionStatus, all: &mut Vec<Tran
             reason: condition::REPLICAS_CONTESTED.to_owned(),
             note: now,
             action: "Scale",
+            deployment: None,
+        });
+    }
+}
+
+/// That the beacon does not run, once: its words change with each attempt.
+fn beacon(before: &FunctionStatus, after: &FunctionStatus, all: &mut Vec<Transition>) {
+    let Some(now) = get(&after.conditions, condition::BEACON_FAILING) else { return };
+    if get(&before.conditions, condition::BEACON_FAILING).is_none() {
+        all.push(Transition {
+            type_: EventType::Warning,
+            reason: condition::BEACON_FAILING.to_owned(),
+            note: now.message.clone(),
+            action: "StartBeacon",
             deployment: None,
         });
     }

@@ -28,6 +28,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("pilotlight-scaling", &[]),
     ("pilotlight-operator", &["pilotlight-crds", "pilotlight-scaling"]),
     ("pilotlight-activator", &["pilotlight-crds", "pilotlight-scaling"]),
+    ("pilotlight-pilot", &["pilotlight-crds"]),
     ("pilotlight-bench", &[]),
     ("pilotlight-bench-autoscaler", &["pilotlight-scaling"]),
     ("pilotlight-bench-cold-start", &["pilotlight-e2e"]),

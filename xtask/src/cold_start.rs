@@ -75,7 +75,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
 fn needed(languages: &[String]) -> Vec<String> {
     let wanted = |language: &&str| languages.is_empty() || languages.iter().any(|named| named == language);
     let examples = LANGUAGES.iter().filter(|language| wanted(language));
-    let own = ["operator", "activator"].map(str::to_owned);
+    let own = ["operator", "activator", "pilot"].map(str::to_owned);
     own.into_iter().chain(examples.map(|language| format!("example-hello-{language}"))).collect()
 }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_images_that_are_used_are_built() {
-        assert_eq!(needed(&["node".to_owned()]), ["operator", "activator", "example-hello-node"]);
-        assert_eq!(needed(&[]).len(), 2 + LANGUAGES.len());
+        assert_eq!(needed(&["node".to_owned()]), ["operator", "activator", "pilot", "example-hello-node"]);
+        assert_eq!(needed(&[]).len(), 3 + LANGUAGES.len());
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 }
 
 /// The images that the demo needs.
-const IMAGES: [&str; 3] = ["operator", "activator", "example-hello-go"];
+const IMAGES: [&str; 4] = ["operator", "activator", "pilot", "example-hello-go"];
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::default();

@@ -15,7 +15,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use self::recipe::{Recipe, Source, select};
+use self::recipe::{PILOT, Recipe, Source, select};
 pub(crate) use self::rootfs::require;
 use crate::shell::{Steps, cargo, output, program, repository, run};
 
@@ -99,23 +99,55 @@ fn host() -> Result<String> {
     Ok(host.context("`rustc --version --verbose` names no host")?.to_owned())
 }
 
+/// How a package is compiled: its profile in `Cargo.toml`, and the target.
+struct Build {
+    profile: &'static str,
+    target: String,
+}
+
+impl Build {
+    fn of(package: &str) -> Result<Self> {
+        let host = host()?;
+        if package != PILOT {
+            return Ok(Self { profile: "release", target: host });
+        }
+        // A third of the size and memory, where the toolchain has it (`rustup target add`).
+        let small = host.replace("-gnu", "-musl");
+        let libraries = output(&mut program("rustc", &["--print", "target-libdir", "--target", &small]))?;
+        let target = if Path::new(libraries.trim()).exists() { small } else { host };
+        Ok(Self { profile: "pilot", target })
+    }
+
+    /// Where the program is, below Cargo's target folder.
+    fn program(&self, target: &Path, package: &str) -> PathBuf {
+        target.join(&self.target).join(self.profile).join(package)
+    }
+}
+
 /// Compiles packages. Link-time optimization is for what is published: it gains some percent, and takes minutes at each change.
 fn compile(packages: &[&str], target: &Path, optimize: bool) -> Result<()> {
-    let mut build = cargo(&["build", "--release", "--locked", "--target", &host()?, "--target-dir"]);
-    build.arg(target).env("RUSTFLAGS", "-C target-feature=+crt-static");
-    if optimize {
-        build.env("CARGO_PROFILE_RELEASE_LTO", "thin").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4");
+    let (pilot, others): (Vec<&str>, Vec<&str>) = packages.iter().partition(|package| **package == PILOT);
+    for packages in [pilot, others] {
+        let Some(first) = packages.first() else { continue };
+        let how = Build::of(first)?;
+        let mut build =
+            cargo(&["build", "--profile", how.profile, "--locked", "--target", &how.target, "--target-dir"]);
+        build.arg(target).env("RUSTFLAGS", "-C target-feature=+crt-static");
+        if optimize && how.profile == "release" {
+            build.env("CARGO_PROFILE_RELEASE_LTO", "thin").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4");
+        }
+        for package in packages {
+            build.args(["--package", package]);
+        }
+        run(&mut build)?;
     }
-    for package in packages {
-        build.args(["--package", package]);
-    }
-    run(&mut build)
+    Ok(())
 }
 
 /// A package's program, compiled as the images' are, and beside them: what they share is compiled once.
 pub(crate) fn beside(package: &str) -> Result<PathBuf> {
     compile(&[package], &static_target(), false)?;
-    Ok(static_target().join(host()?).join("release").join(package))
+    Ok(Build::of(package)?.program(&static_target(), package))
 }
 
 /// A package's program as its published image has it. It has a folder of its own: in one folder with the images for tests, each would
@@ -123,7 +155,7 @@ pub(crate) fn beside(package: &str) -> Result<PathBuf> {
 pub(crate) fn published(package: &str) -> Result<PathBuf> {
     let target = folder().join("published");
     compile(&[package], &target, true)?;
-    Ok(target.join(host()?).join("release").join(package))
+    Ok(Build::of(package)?.program(&target, package))
 }
 
 impl Recipe {
@@ -159,7 +191,7 @@ impl Recipe {
     fn stage(&self, own: &Path, context: &Path) -> Result<Vec<Input>> {
         match self.source {
             Source::Cargo(package) => {
-                let built = static_target().join(host()?).join("release").join(package);
+                let built = Build::of(package)?.program(&static_target(), package);
                 let staged = context.join(package);
                 copy(&built, &staged)?;
                 elf::require_static(&staged)?;

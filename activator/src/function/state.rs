@@ -113,12 +113,12 @@ impl<W> State<W> {
     fn note_phases(&mut self, now: Instant) {
         let Some(trace) = &mut self.trace else { return };
         let revision = self.config.revision.as_ref();
-        let mut starting = self.pods.iter().filter(|p| p.is_live() && Some(&p.revision) == revision).peekable();
-        if starting.peek().is_some() {
+        for pod in self.pods.iter().filter(|p| p.is_live() && Some(&p.revision) == revision) {
             trace.pod_seen.get_or_insert(now);
-        }
-        if starting.any(|pod| pod.address.is_some()) {
-            trace.ip_seen.get_or_insert(now);
+            if pod.address.is_some() {
+                let told = if pod.beacon.announced { &mut trace.beacon } else { &mut trace.ip_seen };
+                told.get_or_insert(now);
+            }
         }
     }
 

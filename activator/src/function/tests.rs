@@ -60,6 +60,7 @@ impl World {
             finished: false,
             ready: false,
             diagnosis: None,
+            beacon: PodBeacon::default(),
         };
         cell.update(cell.config(), vec![Arc::new(pod)], None);
     }

@@ -11,7 +11,9 @@ pub struct WakeTrace {
     pub patched: Option<Instant>,
     /// A pod showed up in the watch.
     pub pod_seen: Option<Instant>,
-    /// Its IP showed up.
+    /// Its beacon told its address.
+    pub beacon: Option<Instant>,
+    /// Its IP showed up in the watch.
     pub ip_seen: Option<Instant>,
     /// It passed its probe.
     pub reachable: Option<Instant>,
@@ -20,7 +22,7 @@ pub struct WakeTrace {
 impl WakeTrace {
     /// A wake that begins now.
     pub fn new(began: Instant) -> Self {
-        Self { began, patched: None, pod_seen: None, ip_seen: None, reachable: None }
+        Self { began, patched: None, pod_seen: None, beacon: None, ip_seen: None, reachable: None }
     }
 
     /// The phases that were reached, in order, with their names.
@@ -28,6 +30,7 @@ impl WakeTrace {
         [
             ("patched", self.patched),
             ("pod-seen", self.pod_seen),
+            ("beacon", self.beacon),
             ("ip-seen", self.ip_seen),
             ("reachable", self.reachable),
         ]

@@ -5,13 +5,14 @@ pub mod function;
 pub mod pod;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use pilotlight_crds::Function;
+use pilotlight_crds::{Function, names};
 
 pub use function::{Cause, FunctionConfig, FunctionKey};
-pub use pod::{PodView, ProbeCheck};
+pub use pod::{PodBeacon, PodView, ProbeCheck};
 
 /// Functions and pods as last seen.
 #[derive(Debug, Default)]
@@ -45,12 +46,60 @@ impl Index {
         gone
     }
 
-    /// Takes in a pod. Gives its Function's key, where it has one.
+    /// Takes in a pod. Gives its Function's key, where it has one. What its beacon said stands until Kubernetes reports an address, which
+    /// is then the pod's, whatever the beacon said.
     pub fn apply_pod(&mut self, pod: &Pod) -> Option<FunctionKey> {
-        let view = PodView::from_pod(pod)?;
+        let mut view = PodView::from_pod(pod)?;
         let key = view.function.clone();
-        self.pods.entry(key.clone()).or_default().insert(view.uid.clone(), Arc::new(view));
+        let pods = self.pods.entry(key.clone()).or_default();
+        if let Some(before) = pods.get(&view.uid) {
+            view.beacon.disputed = before.beacon.disputed;
+            if before.beacon.announced && view.address.is_none() && view.is_live() {
+                view.address = before.address;
+                view.beacon.announced = true;
+            }
+        }
+        pods.insert(view.uid.clone(), Arc::new(view));
         Some(key)
+    }
+
+    /// A pod of a Function that is known.
+    pub fn pod(&self, key: &FunctionKey, uid: &str) -> Option<&Arc<PodView>> {
+        self.functions.get(key)?;
+        self.pods.get(key)?.get(uid)
+    }
+
+    /// The address that a pod's beacon has announced, where Kubernetes had not reported one so far.
+    pub fn announced(&self, pod: &Pod) -> Option<SocketAddr> {
+        let metadata = &pod.metadata;
+        let function = metadata.labels.as_ref()?.get(names::LABEL_FUNCTION)?;
+        let key = FunctionKey::new(metadata.namespace.as_deref()?, function.as_str());
+        let known = self.pods.get(&key)?.get(metadata.uid.as_deref()?)?;
+        known.address.filter(|_| known.beacon.announced)
+    }
+
+    /// Notes the address that a pod's beacon announced. `false` where the pod is gone.
+    pub fn announce(&mut self, key: &FunctionKey, uid: &str, address: IpAddr) -> bool {
+        self.change_pod(key, uid, |pod| {
+            pod.address = Some(SocketAddr::new(address, pod.beacon.port));
+            pod.beacon.announced = true;
+        })
+    }
+
+    /// Believes nothing about a pod any more that it is not told by Kubernetes, what was announced before included.
+    pub fn dispute(&mut self, key: &FunctionKey, uid: &str) -> bool {
+        self.change_pod(key, uid, |pod| {
+            pod.beacon.disputed = true;
+            if std::mem::take(&mut pod.beacon.announced) {
+                pod.address = None;
+            }
+        })
+    }
+
+    fn change_pod(&mut self, key: &FunctionKey, uid: &str, change: impl FnOnce(&mut PodView)) -> bool {
+        let Some(pod) = self.pods.get_mut(key).and_then(|pods| pods.get_mut(uid)) else { return false };
+        change(Arc::make_mut(pod));
+        true
     }
 
     /// Forgets a pod.

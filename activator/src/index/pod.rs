@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use pilotlight_crds::diagnosis::{Diagnosis, diagnose};
+use pilotlight_crds::diagnosis::{Diagnosis, diagnose, serves};
 use pilotlight_crds::names;
 use pilotlight_crds::workload::Protocol;
 
@@ -40,6 +40,23 @@ pub struct PodView {
     pub ready: bool,
     /// Why it does not start, where that shows.
     pub diagnosis: Option<Diagnosis>,
+    /// What its beacon may say, and has said.
+    pub beacon: PodBeacon,
+}
+
+/// What a pod's beacon may say, and has said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodBeacon {
+    /// It may say something: the pod has one, and was made for its revision's Deployment.
+    pub expected: bool,
+    /// It has a node to run on.
+    pub scheduled: bool,
+    /// The port that requests go to.
+    pub port: u16,
+    /// The address was its word, and Kubernetes has not reported one yet.
+    pub announced: bool,
+    /// Somebody announced another pod's address for this one: nothing is believed about it any more.
+    pub disputed: bool,
 }
 
 /// One thing to look at before a pod gets requests. All of a pod's checks must pass, in order.
@@ -71,21 +88,22 @@ impl PodView {
         let labels = pod.metadata.labels.as_ref()?;
         let namespace = pod.metadata.namespace.as_deref()?;
         let function = FunctionKey::new(namespace, labels.get(names::LABEL_FUNCTION)?.as_str());
-        let revision = labels.get(names::LABEL_REVISION)?.as_str().into();
+        let revision: Arc<str> = labels.get(names::LABEL_REVISION)?.as_str().into();
         let spec = pod.spec.as_ref()?;
         let container = spec.containers.iter().find(|c| c.name == names::CONTAINER)?;
         let (port, protocol) = serving_port(container)?;
         let status = pod.status.as_ref();
         let ip = status.and_then(|s| s.pod_ip.as_deref()).and_then(|ip| ip.parse::<IpAddr>().ok());
         let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
-        let ready = status
-            .and_then(|s| s.conditions.as_deref())
-            .unwrap_or_default()
-            .iter()
-            .any(|c| c.type_ == "Ready" && c.status == "True");
         Some(Self {
             uid: pod.metadata.uid.as_deref()?.into(),
             name: pod.metadata.name.as_deref()?.into(),
+            beacon: PodBeacon {
+                expected: expects_beacon(pod, &revision),
+                scheduled: spec.node_name.as_ref().is_some_and(|node| !node.is_empty()),
+                port,
+                ..PodBeacon::default()
+            },
             function,
             revision,
             address: ip.map(|ip| SocketAddr::new(ip, port)),
@@ -93,7 +111,7 @@ impl PodView {
             checks: checks(container, port),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             finished: matches!(phase, "Succeeded" | "Failed"),
-            ready,
+            ready: serves(pod),
             diagnosis: diagnose(pod, &[]),
         })
     }
@@ -102,6 +120,20 @@ impl PodView {
     pub fn is_live(&self) -> bool {
         !self.terminating && !self.finished
     }
+}
+
+/// Whether the pod has a beacon, and is controlled by a ReplicaSet of its revision's Deployment.
+fn expects_beacon(pod: &Pod, revision: &str) -> bool {
+    let has_one = pod.spec.iter().flat_map(|spec| &spec.containers).any(|c| c.name == names::BEACON_CONTAINER);
+    let owners = pod.metadata.owner_references.iter().flatten();
+    has_one
+        && owners.filter(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet").any(|owner| {
+            owner
+                .name
+                .strip_prefix(revision)
+                .and_then(|rest| rest.strip_prefix('-'))
+                .is_some_and(|hash| !hash.is_empty() && !hash.contains('-'))
+        })
 }
 
 fn serving_port(container: &Container) -> Option<(u16, Protocol)> {

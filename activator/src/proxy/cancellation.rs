@@ -23,7 +23,7 @@ use super::{Client, Target, handle};
 use crate::endpoint::memory::{MemoryNet, TestBody, chunks, full};
 use crate::endpoint::stream::Dial;
 use crate::function::FunctionCell;
-use crate::index::{FunctionConfig, FunctionKey, PodView, ProbeCheck};
+use crate::index::{FunctionConfig, FunctionKey, PodBeacon, PodView, ProbeCheck};
 use crate::limits::{Limits, Share};
 use crate::listen::conn::{ActiveRequest, ConnState};
 use crate::runtime::Shared;
@@ -122,6 +122,7 @@ impl World {
             finished: false,
             ready: true,
             diagnosis: None,
+            beacon: PodBeacon::default(),
         };
         cell.update(config(), vec![Arc::new(pod)], None);
     }

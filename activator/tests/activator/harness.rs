@@ -153,6 +153,8 @@ impl World {
             http_port: 0,
             admin_port: 0,
             control_port: 0,
+            beacon_port: 0,
+            addresses: Arc::new(crate::addresses::Addresses::default()),
             token: Token::Fixed(TOKEN.into()),
             pod_uid: None,
             domains: Domains::new("cluster.local", "fn.example.com"),

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access_log;
+mod addresses;
+mod beacon;
 mod certificates;
 mod cold;
 mod control;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../activator/addresses.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod addresses;
 mod app;
 #[path = "../activator/certificates.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]

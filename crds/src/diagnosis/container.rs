@@ -1,12 +1,12 @@
 //! What the states of a pod's containers say. The function's own container comes first, then the others (a mesh's sidecar,
-//! say), which the message names.
+//! say), which the message names. The beacon is none of them: no pod needs it to serve.
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
 };
 
 use super::{Diagnosis, PodEvent, Reason, WillItHealAlone, probe, words};
-use crate::names::CONTAINER;
+use crate::names::{BEACON_CONTAINER, CONTAINER};
 
 /// Most bytes of a container's own last words in a message.
 const LAST_WORDS_BYTES: usize = 500;
@@ -17,7 +17,8 @@ pub(super) fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
         let main = status.container_statuses.iter().flatten();
         main.chain(status.init_container_statuses.iter().flatten())
     };
-    all().filter(|c| c.name == CONTAINER).chain(all().filter(|c| c.name != CONTAINER)).find_map(|c| one(pod, c, events))
+    let others = || all().filter(|c| c.name != CONTAINER && c.name != BEACON_CONTAINER);
+    all().filter(|c| c.name == CONTAINER).chain(others()).find_map(|c| one(pod, c, events))
 }
 
 fn one(pod: &Pod, status: &ContainerStatus, events: &[PodEvent]) -> Option<Diagnosis> {

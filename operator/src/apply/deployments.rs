@@ -7,6 +7,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use pilotlight_crds::{Function, names};
 
 use super::{ApplyError, Refusal, controller, sort, taken};
+use crate::build::beacon::{choose, recorded};
 use crate::build::deployment::{Revision, deployment, restoring_patch, revision_number};
 use crate::build::owns;
 use crate::context::Context;
@@ -51,10 +52,39 @@ async fn ensure(
     api: &Api<Deployment>,
     revision: &Revision,
 ) -> Result<Result<(), Refusal>, ApplyError> {
-    let desired = deployment(function, revision);
-    match observed.deployment(&desired.name_any()) {
+    let (name, of) = (revision.name(&function.name_any()), function.name_any());
+    let live = observed.deployment(&name);
+    let wanted = context.pilot.wanted(&of, &function.spec, &name, &revision.template);
+    let beacon = choose(wanted, live.map(AsRef::as_ref));
+    let desired = deployment(function, revision, beacon.as_ref());
+    match live {
+        Some(live) if recorded(live) != beacon => renew(context, function, api, live, &desired).await,
         Some(live) => restore(context, function, api, live, &desired).await,
         None => create(context, function, api, &desired).await,
+    }
+}
+
+/// Gives a Deployment at rest another beacon, or none. Only as it was seen: one that is woken meanwhile keeps what its pods have.
+async fn renew(
+    context: &Context,
+    function: &Function,
+    api: &Api<Deployment>,
+    live: &Deployment,
+    desired: &Deployment,
+) -> Result<Result<(), Refusal>, ApplyError> {
+    let name = desired.name_any();
+    let mut patch = restoring_patch(desired);
+    patch["metadata"]["resourceVersion"] = serde_json::json!(live.metadata.resource_version);
+    let by_operator = PatchParams { field_manager: Some(names::MANAGER_OPERATOR.to_owned()), ..PatchParams::default() };
+    match api.patch(&name, &by_operator, &Patch::Strategic(patch)).await {
+        Ok(renewed) => {
+            context.metrics.wrote(KIND, "renew");
+            remember(context, function, &renewed);
+            Ok(Ok(()))
+        }
+        // Its news is on its way here, and brings the next reconcile.
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(Ok(())),
+        Err(error) => Ok(Err(sort("renew", KIND, &name, error)?)),
     }
 }
 

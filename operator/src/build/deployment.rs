@@ -4,16 +4,16 @@
 //! whatever the autoscaler, an activator or a person set stays.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use pilotlight_crds::{Function, names};
 use serde_json::{Value, json};
 
-use super::{owned_metadata, revision_labels, revision_selector};
+use super::{beacon, owned_metadata, revision_labels, revision_selector};
 
-/// Annotation on a revision's Deployment: the pod template as it was built when the revision was made, in JSON. It outlives the
-/// spec that it was built from and the version of the operator that built it, so that an old revision can be restored.
+/// Annotation on a revision's Deployment: the pod template as it was built when the revision was made, in JSON, without the beacon. It
+/// outlives the spec that it was built from and the version of the operator that built it, so that an old revision can be restored.
 pub const ANNOTATION_TEMPLATE: &str = "pilotlight.dev/pod-template";
 
 /// A revision as it was made; never changes afterwards.
@@ -58,19 +58,18 @@ pub fn revision_number(deployment: &Deployment) -> Option<u64> {
     })
 }
 
-/// The Deployment that the creating POST carries.
-pub fn deployment(function: &Function, revision: &Revision) -> Deployment {
+/// The Deployment that the creating POST carries. `beacon`: the container that its pods have beside the function's.
+pub fn deployment(function: &Function, revision: &Revision, beacon: Option<&Container>) -> Deployment {
     let function_name = function.metadata.name.as_deref().unwrap_or_default();
     let name = revision.name(function_name);
     let mut metadata = owned_metadata(function, name.clone(), revision_labels(function_name, &name));
-    metadata.annotations = Some(
-        [
-            (names::ANNOTATION_REVISION_HASH.to_owned(), revision.hash.clone()),
-            (names::ANNOTATION_REVISION_NUMBER.to_owned(), revision.number.to_string()),
-            (ANNOTATION_TEMPLATE.to_owned(), encoded(&revision.template)),
-        ]
-        .into(),
-    );
+    let mut annotations = std::collections::BTreeMap::from([
+        (names::ANNOTATION_REVISION_HASH.to_owned(), revision.hash.clone()),
+        (names::ANNOTATION_REVISION_NUMBER.to_owned(), revision.number.to_string()),
+        (ANNOTATION_TEMPLATE.to_owned(), encoded(&revision.template)),
+    ]);
+    annotations.extend(beacon.map(|beacon| (names::ANNOTATION_BEACON.to_owned(), encoded(beacon))));
+    metadata.annotations = Some(annotations);
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
@@ -88,7 +87,7 @@ pub fn deployment(function: &Function, revision: &Revision) -> Deployment {
                     max_surge: Some(IntOrString::Int(1)),
                 }),
             }),
-            template: revision.template.clone(),
+            template: beacon::beside(revision.template.clone(), beacon),
             ..DeploymentSpec::default()
         }),
         status: None,
@@ -110,16 +109,20 @@ pub fn restoring_patch(desired: &Deployment) -> Value {
             }
         }
     }
+    let mut annotations = json!(desired.metadata.annotations.clone().unwrap_or_default());
+    if annotations.get(names::ANNOTATION_BEACON).is_none() {
+        annotations[names::ANNOTATION_BEACON] = Value::Null;
+    }
     json!({
         "metadata": {
             "labels": desired.metadata.labels,
-            "annotations": desired.metadata.annotations,
+            "annotations": annotations,
             "ownerReferences": desired.metadata.owner_references,
         },
         "spec": spec,
     })
 }
 
-fn encoded(template: &PodTemplateSpec) -> String {
-    serde_json::to_string(template).expect("a PodTemplateSpec has string keys and no fallible fields")
+fn encoded(part: &impl serde::Serialize) -> String {
+    serde_json::to_string(part).expect("templates and containers have string keys and no fallible fields")
 }

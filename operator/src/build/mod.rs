@@ -3,6 +3,7 @@
 //! What always holds: no object built here carries `replicas` other than the 0 of a Deployment's creation, every one
 //! carries the owner reference and the four labels, and a selector holds nothing that changes.
 
+pub mod beacon;
 pub mod deployment;
 pub mod hash;
 pub mod pod;

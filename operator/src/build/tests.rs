@@ -37,7 +37,7 @@ fn revision(function: &Function) -> Revision {
 #[test]
 fn deployment_of_a_function_with_an_image_alone() {
     let function = minimal();
-    let built = deployment(&function, &revision(&function));
+    let built = deployment(&function, &revision(&function), None);
     assert_eq!(Revision::from_deployment(&built), Some(revision(&function)));
     assert_yaml_snapshot!(built);
 }
@@ -78,7 +78,7 @@ fn the_contract_s_variables_win_over_the_author_s() {
 #[test]
 fn what_restores_a_deployment_never_mentions_replicas() {
     let function = minimal();
-    let patch = restoring_patch(&deployment(&function, &revision(&function)));
+    let patch = restoring_patch(&deployment(&function, &revision(&function), None));
     assert_eq!(patch.pointer("/spec/replicas"), None);
     assert_eq!(patch.pointer("/spec/selector"), None);
     assert_eq!(patch["spec"]["template"]["$patch"], "replace");
@@ -154,7 +154,7 @@ fn the_hash_knows_what_shapes_pods_and_nothing_else() {
 #[test]
 fn a_namesake_s_objects_are_not_owned() {
     let function = minimal();
-    let mine = deployment(&function, &revision(&function));
+    let mine = deployment(&function, &revision(&function), None);
     assert!(owns(&function, &mine.metadata));
     let mut again = minimal();
     again.metadata.uid = Some("uid-again".to_owned());

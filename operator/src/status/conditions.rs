@@ -6,8 +6,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use pilotlight_crds::FunctionStatus;
 use pilotlight_crds::condition::{self, Desired};
+use pilotlight_crds::diagnosis::BeaconState;
+use pilotlight_crds::policy::Beacon;
 use pilotlight_crds::status::{RevisionState, Rung};
 
+use super::evidence::worst;
 use super::{StatusInput, Verdict};
 use crate::route::Route;
 
@@ -67,6 +70,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
         (condition::REPLICAS_CONTESTED, contested(input)),
+        (condition::BEACON_FAILING, beacon(input)),
     ];
     for (type_, say) in all {
         match say {
@@ -172,6 +176,18 @@ fn contested(input: &StatusInput<'_>) -> Option<Say> {
     let contention = input.contested?;
     let function = input.function.metadata.name.as_deref().unwrap_or_default();
     Some(Say::new(Some(true), condition::FOREIGN_WRITER, contention.message(function)))
+}
+
+/// What is said of the beacon stays until a pod shows otherwise, so that it can be read at zero, too.
+fn beacon(input: &StatusInput<'_>) -> Option<Say> {
+    if input.function.spec.cold_start.beacon == Beacon::Disabled {
+        return None;
+    }
+    match worst(input.verdicts.iter().filter_map(|verdict| verdict.evidence.beacon.clone())) {
+        Some(BeaconState::Fails { reason, message }) => Some(Say::new(Some(true), &reason, message)),
+        Some(BeaconState::Runs) => None,
+        None => condition::get(&input.observed.status.conditions, condition::BEACON_FAILING).map(Say::again),
+    }
 }
 
 /// Whether the Service has a slice, or the selector that a release left it with.

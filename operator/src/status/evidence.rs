@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use pilotlight_crds::diagnosis::{Diagnosis, Reason, diagnose, diagnose_refusal};
+use pilotlight_crds::diagnosis::{BeaconState, Diagnosis, Reason, beacon_state, diagnose, diagnose_refusal};
 use pilotlight_crds::names;
 
 use crate::observe::{Observed, counts, is_ready};
@@ -19,6 +19,8 @@ pub struct Evidence {
     pub ready: i32,
     /// What keeps the pods from starting; only where none is ready.
     pub diagnosis: Option<Diagnosis>,
+    /// How the beacons of the pods fare, the worst of them; `None` while none tells.
+    pub beacon: Option<BeaconState>,
 }
 
 /// How long a container may run with failing probes before that tells anything: all of them fail while it starts.
@@ -40,7 +42,13 @@ pub fn of(revision: &str, observed: &Observed, now: Timestamp) -> Evidence {
         replicas: count(replicas),
         ready: count(ready),
         diagnosis: if ready > 0 { None } else { Diagnosis::most_telling(from_pods.chain(refused)) },
+        beacon: worst(pods.iter().filter_map(|pod| beacon_state(pod))),
     }
+}
+
+/// One that fails, where one does.
+pub fn worst(states: impl Iterator<Item = BeaconState>) -> Option<BeaconState> {
+    states.max_by_key(|state| *state != BeaconState::Runs)
 }
 
 /// Why not even pods are created. A Deployment that wants none is refused none.

@@ -1,6 +1,6 @@
 //! Conditions and verdicts over situations, as a table and as stories.
 
-mod contested;
+mod warnings;
 use super::*;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus};
 use k8s_openapi::api::core::v1::{

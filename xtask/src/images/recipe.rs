@@ -24,10 +24,14 @@ pub(super) struct Recipe {
     pub(super) source: Source,
 }
 
+/// The package that is in every pod, and compiled for size.
+pub(super) const PILOT: &str = "pilotlight-pilot";
+
 /// Every image; the README of each folder says what it is for.
 const RECIPES: &[Recipe] = &[
     Recipe { name: "operator", folder: "operator", source: Source::Cargo("pilotlight-operator") },
     Recipe { name: "activator", folder: "activator", source: Source::Cargo("pilotlight-activator") },
+    Recipe { name: "pilot", folder: "pilot", source: Source::Cargo(PILOT) },
     Recipe { name: "example-hello-rust", folder: "examples/hello-rust", source: Source::Cargo("example-hello-rust") },
     Recipe { name: "example-hello-go", folder: "examples/hello-go", source: Source::Go("hello-go") },
     Recipe { name: "example-hello-python", folder: "examples/hello-python", source: Source::Python(&["main.py"]) },

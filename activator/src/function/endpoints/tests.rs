@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::function::outlier::CONSECUTIVE;
-use crate::index::FunctionKey;
+use crate::index::{FunctionKey, PodBeacon};
 use crate::limits::Limits;
 
 fn config(limit: u32, active: &str) -> FunctionConfig {
@@ -43,6 +43,7 @@ fn pod(number: u8) -> Arc<PodView> {
         finished: false,
         ready: false,
         diagnosis: None,
+        beacon: PodBeacon::default(),
     })
 }
 

@@ -7,7 +7,7 @@ use pilotlight_crds::workload::Protocol;
 use proptest::prelude::*;
 
 use super::*;
-use crate::index::{FunctionKey, ProbeCheck};
+use crate::index::{FunctionKey, PodBeacon, ProbeCheck};
 use crate::limits::Limits;
 
 fn config(limit: u32) -> Arc<FunctionConfig> {
@@ -42,6 +42,7 @@ fn pod(number: usize) -> Arc<PodView> {
         finished: false,
         ready: false,
         diagnosis: None,
+        beacon: PodBeacon::default(),
     })
 }
 
