@@ -1,4 +1,4 @@
-//! kill -9 of a container's process, from inside the node.
+//! The processes of a container, from inside the node: kill -9, and what they use.
 
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,26 @@ fn has_ended(process: i32) -> bool {
         // "pid (name) state …": the name may hold anything.
         stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
     })
+}
+
+/// Resident memory of all processes of one container of a pod, in KiB. Only on the embedded cluster.
+///
+/// # Errors
+/// When the container has no process.
+pub fn resident_kib(pod: &Pod, container: &str) -> Result<u64> {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let mut named = statuses.filter(|status| status.name == container);
+    let id = named.find_map(|status| status.container_id.as_deref()?.strip_prefix("containerd://"));
+    let id = id.with_context(|| format!("the pod has no running container {container}"))?;
+    let processes = processes_of(id)?;
+    ensure!(!processes.is_empty(), "no process of container {id} was found");
+    let mut sum = 0;
+    for process in processes {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        sum += line.trim().trim_end_matches(" kB").parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
 /// The node's process ids whose cgroup is the container's. `/proc` is that of the cluster's PID namespace here.

@@ -55,8 +55,10 @@ impl Contestant {
         let class = self.subject.runtime.class();
         match self.subject.variant {
             Variant::Floor => floor::create(&self.stage, &image, class).await,
-            Variant::ZeroWithoutBeacon => {
+            Variant::ZeroWithoutBeacon | Variant::Zero => {
+                let beacon = if self.subject.variant == Variant::Zero { "Enabled" } else { "Disabled" };
                 let spec = json!({
+                    "coldStart": {"beacon": beacon},
                     "image": image,
                     "runtimeClassName": class,
                     // So that it is soon at zero again; a first request at zero knows nothing of it.
@@ -78,7 +80,7 @@ impl Contestant {
     pub(crate) async fn look(&self) -> Result<Looking<'_>> {
         Ok(match self.subject.variant {
             Variant::Floor => Looking::Floor(floor::look(&self.stage).await),
-            Variant::ZeroWithoutBeacon => Looking::Function(Cold::of(&self.stage, NAME).await?),
+            Variant::ZeroWithoutBeacon | Variant::Zero => Looking::Function(Cold::of(&self.stage, NAME).await?),
         })
     }
 
@@ -97,7 +99,7 @@ impl Contestant {
     pub(crate) async fn rest(&self) -> Result<()> {
         match self.subject.variant {
             Variant::Floor => floor::scale(&self.stage, 0).await,
-            Variant::ZeroWithoutBeacon => self.stage.functions.at_zero(NAME).await,
+            Variant::ZeroWithoutBeacon | Variant::Zero => self.stage.functions.at_zero(NAME).await,
         }
     }
 

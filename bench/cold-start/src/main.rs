@@ -126,10 +126,10 @@ async fn measure(client: &Client, contestants: &[Contestant], rounds: u32) -> Re
         one(client, contestants, contestant).await.with_context(|| format!("warming up {}", contestant.subject))?;
     }
     for round in 1..=rounds {
-        for pair in contestants.chunks(Variant::ALL.len()) {
-            // Each variant goes first every other time.
-            let mut turns: Vec<&Contestant> = pair.iter().collect();
-            turns.rotate_left(round as usize % pair.len());
+        for group in contestants.chunks(Variant::ALL.len()) {
+            // Each variant goes first equally often.
+            let mut turns: Vec<&Contestant> = group.iter().collect();
+            turns.rotate_left(round as usize % group.len());
             for contestant in turns {
                 let start = one(client, contestants, contestant).await;
                 let start = start.with_context(|| format!("round {round} of {}", contestant.subject))?;

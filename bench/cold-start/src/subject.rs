@@ -64,17 +64,20 @@ pub(crate) enum Variant {
     Floor,
     /// A Function at zero, found by its pod's address in the API.
     ZeroWithoutBeacon,
+    /// A Function at zero, whose pod announces its address itself.
+    Zero,
 }
 
 impl Variant {
     /// Every one; the others are compared with the first.
-    pub(crate) const ALL: [Self; 2] = [Self::Floor, Self::ZeroWithoutBeacon];
+    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::ZeroWithoutBeacon, Self::Zero];
 
     /// Its key in the JSON.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Floor => "floor",
             Self::ZeroWithoutBeacon => "zero_without_beacon",
+            Self::Zero => "zero",
         }
     }
 }

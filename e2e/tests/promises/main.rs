@@ -5,6 +5,7 @@
 
 mod admission;
 mod autoscale;
+mod beacon;
 mod examples;
 mod faults;
 mod floors;

@@ -27,7 +27,8 @@ async fn a_default_function_runs_restricted_without_token_or_links() -> Result<(
     assert_eq!(spec.enable_service_links, Some(false));
     ensure!(spec.volumes.iter().flatten().all(|v| v.projected.is_none()), "a service account token is mounted");
     assert_restricted(pod.name_any().as_str(), spec)?;
-    assert_eq!(spec.containers.len(), 1, "no sidecar");
+    let names: Vec<&str> = spec.containers.iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(names, ["function", "beacon"], "no other sidecar");
     stage.strike().await
 }
 

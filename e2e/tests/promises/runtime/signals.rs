@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
-use pilotlight_crds::names::LABEL_FUNCTION;
+use pilotlight_crds::names::{CONTAINER, LABEL_FUNCTION};
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::stream::{self, Streamed};
@@ -101,5 +101,5 @@ async fn a_pod_that_is_not_needed_any_more_gets_sigterm_and_ends_by_itself() -> 
 
 fn ended(pod: &Pod) -> Option<ContainerStateTerminated> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    statuses.first()?.state.as_ref()?.terminated.clone()
+    statuses.iter().find(|status| status.name == CONTAINER)?.state.as_ref()?.terminated.clone()
 }
