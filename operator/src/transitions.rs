@@ -210,6 +210,14 @@ mod tests {
     }
 
     #[test]
+    fn a_beacon_that_does_not_run_is_told_once_whatever_its_reason() {
+        let failing = |reason| status(&[(condition::BEACON_FAILING, Some(true), reason)]);
+        assert_eq!(reasons(&status(&[]), &failing("ErrImagePull")), ["BeaconFailing"]);
+        assert_eq!(reasons(&failing("ErrImagePull"), &failing("ImagePullBackOff")), [""; 0]);
+        assert_eq!(reasons(&failing("ImagePullBackOff"), &status(&[])), [""; 0]);
+    }
+
+    #[test]
     fn a_first_deploy_tells_its_revision_and_that_it_is_ready() {
         let after = status(&[
             (condition::READY, Some(true), condition::AVAILABLE),
