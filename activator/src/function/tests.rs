@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::endpoint::memory::MemoryNet;
 use crate::endpoint::stream::Dial;
-use crate::index::ProbeCheck;
+use crate::index::{PodBeacon, ProbeCheck};
 use crate::limits::{Limits, Share};
 use crate::proxy::forwarded::Trust;
 use crate::scale::Scale;

@@ -35,7 +35,7 @@ impl World {
             .deployments
             .values()
             .map(|(revision, replicas)| {
-                let mut live = deployment(&function, revision);
+                let mut live = deployment(&function, revision, None);
                 if let Some(spec) = &mut live.spec {
                     spec.replicas = Some(*replicas);
                 }
@@ -172,7 +172,7 @@ fn a_damaged_annotation_does_not_make_a_number_twice() {
     world.edit();
     world.step("b");
     let function = Function::new("hello", Default::default());
-    let mut damaged = deployment(&function, &revision(7, "x"));
+    let mut damaged = deployment(&function, &revision(7, "x"), None);
     damaged.metadata.annotations = None;
     let plan = plan(&RevisionInput {
         hash: Some("c"),

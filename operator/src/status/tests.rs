@@ -376,7 +376,7 @@ fn traffic_moves_when_the_new_revision_has_as_many_pods_or_after_a_while() {
     let verdict = |number: u64, ready: i32| Verdict {
         name: names::revision_name("hello", number),
         state: RevisionState::Ready,
-        evidence: Evidence { replicas: ready, ready, diagnosis: None },
+        evidence: Evidence { replicas: ready, ready, ..Evidence::default() },
         reason: None,
         number,
         image: String::new(),
