@@ -154,7 +154,7 @@ impl Activator {
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight-activator"));
         command.args(["--bind", "127.0.0.1", "--drain-delay-seconds", "0"]).args(flags);
-        for flag in ["--http-port", "--admin-port", "--control-port"] {
+        for flag in ["--http-port", "--admin-port", "--control-port", "--beacon-port"] {
             command.args([flag, &free_port().port().to_string()]);
         }
         command.env("KUBECONFIG", kubeconfig).env("RUST_LOG", "error").stdout(Stdio::null()).kill_on_drop(true);
