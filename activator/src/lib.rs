@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod error;
 pub mod function;
 pub mod index;
+pub mod insiders;
 pub mod lanes;
 pub mod led;
 pub mod limits;

@@ -8,9 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -23,6 +20,7 @@ use crate::beacon::holders::{AddressPort, KubeAddresses};
 use crate::beacon::{self, Beacons};
 use crate::control::{Control, Token};
 use crate::endpoint::stream::Dial;
+use crate::insiders::{serve_admin, serve_control};
 use crate::lanes::{Lanes, PerLane, Threads};
 use crate::led::Led;
 use crate::limits::{Limits, Pending};
@@ -40,7 +38,7 @@ use crate::shutdown::{DrainSettings, drain};
 use crate::telemetry::{Telemetry, TelemetryConfig};
 use crate::tls::{HandshakeLimits, TlsServer, reload};
 use crate::turns::Turns;
-use crate::{admin, control, publish, watch};
+use crate::{publish, watch};
 
 /// For the last spans, on the way out.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -329,37 +327,6 @@ async fn sweep(shared: Arc<Shared>) {
         second.tick().await;
         let now = shared.millis();
         shared.clients.sweep(now, &shared.limits, shared.close_idle.is_cancelled());
-    }
-}
-
-fn small_server() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60)).max_buf_size(64 * 1024);
-    builder
-}
-
-async fn serve_admin(listener: TcpListener, shared: Arc<Shared>, registry: Arc<Registry>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let (shared, registry) = (shared.clone(), registry.clone());
-        let service = service_fn(move |request| admin::handle(shared.clone(), registry.clone(), request));
-        tokio::spawn(small_server().serve_connection(TokioIo::new(stream), service));
-    }
-}
-
-async fn serve_control(listener: TcpListener, control: Control) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let control = control.clone();
-        let service = service_fn(move |request| control::handle(control.clone(), request));
-        tokio::spawn(small_server().serve_connection(TokioIo::new(stream), service));
     }
 }
 
