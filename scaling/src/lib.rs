@@ -5,6 +5,8 @@
 //! has told about, [`Windows`] keeps one Function's load in them, and [`decide`] turns the [`Load`] into a [`Decision`].
 //! Who begins to decide late [looks back](look_back) first. Beside load there is the time of day: [`scheduled`] says which floor cron schedules ask for at a moment, and until when.
 //!
+//! What an idle Function should cost meanwhile is another question, and [`idle`] answers it.
+//!
 //! What always holds: no data is not zero. A second that an activator did not tell about is filled with its last share, and
 //! nothing is scaled down on it.
 
@@ -13,6 +15,7 @@ mod coverage;
 mod decide;
 mod demand;
 mod hindsight;
+pub mod idle;
 mod load;
 mod memory;
 mod policy;

@@ -47,6 +47,25 @@ enum Which {
         #[arg(long, value_name = "FOLDER")]
         plot: Option<PathBuf>,
     },
+    /// The idle ladder beside fixed keep-alive, the hybrid histogram and greedy-dual, in a simulation: added latency, memory-time, pod creations. Some
+    /// seconds.
+    Policy {
+        /// Print JSON on standard output; all else goes to standard error.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Nowhere,
+        /// Folder of a production trace (invocations.csv, durations.csv, memory.csv as in the Azure Functions data set of 2019); without it a workload
+        /// made from published distributions.
+        #[arg(long, value_name = "FOLDER")]
+        trace: Option<PathBuf>,
+        /// Write a picture of latency over memory-time and pod creations to this file, as SVG.
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
+        /// More for the simulation itself, after `--`; `-- --help` lists it.
+        #[arg(last = true)]
+        more: Vec<String>,
+    },
     /// A Function at zero beside raw Kubernetes, on a real cluster: from no pod to the first answer, by phase. About half an hour.
     ColdStart(cold_start::Arguments),
     /// Ten thousand Functions at zero on a real API server: how fast they are Ready, what idle operators and activators cost, and a wake beside
@@ -99,6 +118,9 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
         Which::Autoscaler { json, only, why, plot, .. } => {
             return autoscaler(&mut steps, *json, only.as_deref(), *why, plot.as_deref());
         }
+        Which::Policy { json, trace, plot, more, .. } => {
+            return policy(&mut steps, *json, trace.as_deref(), plot.as_deref(), more);
+        }
     };
     if name == "proxy" {
         images::require("haproxy", "haproxy")?;
@@ -131,6 +153,19 @@ fn autoscaler(steps: &mut Steps, json: bool, only: Option<&str>, why: bool, plot
     steps.step("the simulation", || run(&mut bench))
 }
 
+fn policy(steps: &mut Steps, json: bool, trace: Option<&Path>, plot: Option<&Path>, more: &[String]) -> Result<()> {
+    let mut bench = cargo(&["run", "--quiet", "--release", "--locked", "--package", "pilotlight-bench-policy", "--"]);
+    bench.args(json.then_some("--json"));
+    for (flag, value) in [("--trace", trace), ("--plot", plot)] {
+        if let Some(value) = value {
+            // The program runs in the repository's folder, wherever this was typed.
+            bench.arg(flag).arg(std::path::absolute(value)?);
+        }
+    }
+    bench.args(more);
+    steps.step("the simulation", || run(&mut bench))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_needs_no_cluster_says_so_when_it_is_given_one() {
-        for which in ["proxy", "autoscaler", "isolation"] {
+        for which in ["proxy", "autoscaler", "policy", "isolation"] {
             assert!(parse(&[which]).is_ok());
             let refused = parse(&[which, "--context", "kind"]).err().unwrap().to_string();
             assert!(refused.contains("needs no cluster") && refused.contains("cold-start"), "{refused}");

@@ -32,6 +32,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("pilotlight-bench", &[]),
     ("pilotlight-bench-autoscaler", &["pilotlight-scaling"]),
     ("pilotlight-bench-cold-start", &["pilotlight-e2e"]),
+    ("pilotlight-bench-policy", &["pilotlight-scaling"]),
     ("pilotlight-bench-scale", &["pilotlight-crds", "pilotlight-e2e"]),
     ("pilotlight-cluster", &[]),
     ("pilotlight-e2e", &["pilotlight-crds"]),

@@ -2,6 +2,7 @@
 
 mod edges;
 mod handover;
+mod idle;
 mod properties;
 mod samples;
 mod scenarios;
