@@ -32,7 +32,7 @@ use super::schedule::{Schedule, Trigger};
 use super::situation::{self, RevisionRead, Step};
 use super::stepdown::StepOutcome;
 use super::stream::Heard;
-use super::view::Snapshot;
+use super::view::{Moved, Snapshot};
 use super::{clock::Clock, steps};
 
 /// How often Functions that nobody spoke of are compared with what was seen of them.
@@ -56,6 +56,7 @@ pub(super) struct Evaluation<C> {
     pub(super) metrics: AutoscalerMetrics,
     pub(super) events: mpsc::Sender<ScalingEvent>,
     pub(super) view: watch::Sender<Snapshot>,
+    pub(super) moved: Arc<Moved>,
     pub(super) shutdown: CancellationToken,
     pub(super) heard_sender: mpsc::Sender<Heard>,
     pub(super) ledger: Ledger,
@@ -113,17 +114,13 @@ impl<C: Cluster> Evaluation<C> {
                     self.show();
                 }
             }
-            Heard::Gone { id } => {
-                if self.registry.gone(id) {
-                    self.show();
-                }
-            }
+            Heard::Gone { id } => self.moved.tell(self.registry.gone(id)),
             Heard::Batch { id, at, batch } => {
                 self.metrics.heard();
-                let back = self.registry.reach(id, true);
-                if self.registry.acknowledge(id, batch.full, &batch.routes) || back {
+                if self.registry.reach(id, true) {
                     self.show();
                 }
+                self.moved.tell(self.registry.acknowledge(id, batch.full, &batch.routes));
                 let functions = &self.functions;
                 let touched = self.ledger.hear(id, at, &batch, |key| functions.get(&reference(key)).is_some());
                 for key in touched.sampled {

@@ -120,10 +120,11 @@ fn assemble<C: Cluster>(
 ) -> (AutoscalerHandle, impl Future<Output = ()> + Send) {
     let (heard_sender, heard) = mpsc::channel(CHANNEL);
     let (view, snapshot) = watch::channel(view::Snapshot::default());
+    let moved = Arc::new(view::Moved::default());
     let inbox = Arc::new(Inbox::default());
     let decisions = Arc::new(DecisionLog::default());
     let handle = AutoscalerHandle {
-        view: ActivatorView::new(snapshot),
+        view: ActivatorView::new(snapshot, Arc::clone(&moved)),
         inbox: Arc::clone(&inbox),
         decisions: Arc::clone(&decisions),
     };
@@ -138,6 +139,7 @@ fn assemble<C: Cluster>(
         metrics: context.metrics,
         events: context.events,
         view,
+        moved,
         shutdown: context.shutdown,
         heard_sender,
         ledger: Ledger::default(),

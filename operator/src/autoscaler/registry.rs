@@ -5,14 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::control::RouteAck;
 use pilotlight_scaling::ActivatorId;
 
 use super::cluster::{Peer, is_ready, peer};
-use super::view::{ActivatorAddress, Snapshot, ViewedActivator};
+use super::view::{ActivatorAddress, Routes, Snapshot, ViewedActivator};
 
 /// One activator.
 #[derive(Clone, Debug)]
@@ -25,7 +24,7 @@ struct Activator {
     runs: bool,
     /// The last attempt to listen to it did not fail.
     reached: bool,
-    routes: Arc<BTreeSet<RouteAck>>,
+    routes: Routes,
 }
 
 /// The activators that run, by pod uid.
@@ -84,7 +83,7 @@ impl Registry {
             let id = ActivatorId(self.next);
             self.next += 1;
             let change = listen(id, &peer, true);
-            let routes = Arc::default();
+            let routes = Routes::default();
             let activator = Activator { id, peer, node, ready, runs: true, reached: true, routes };
             self.activators.insert(uid, activator);
             return change;
@@ -114,11 +113,14 @@ impl Registry {
         }
     }
 
-    /// Nobody listens at an activator's address: its container died, of which kubelet tells a second or more later. Returns whether
-    /// that changed anything.
-    pub(super) fn gone(&mut self, id: ActivatorId) -> bool {
-        let known = self.activators.values_mut().find(|known| known.id == id);
-        known.is_some_and(|known| !std::mem::take(&mut known.routes).is_empty())
+    /// Nobody listens at an activator's address: its container died, of which kubelet tells a second or more later. Gives the routes
+    /// that it had.
+    pub(super) fn gone(&mut self, id: ActivatorId) -> Vec<RouteAck> {
+        self.routes(id).map(Routes::clear).unwrap_or_default()
+    }
+
+    fn routes(&self, id: ActivatorId) -> Option<&Routes> {
+        self.activators.values().find(|known| known.id == id).map(|known| &known.routes)
     }
 
     /// It could be listened to, or not. Returns whether that is news.
@@ -136,24 +138,9 @@ impl Registry {
         known.filter(|uid| !listed.contains(*uid)).cloned().collect()
     }
 
-    /// An activator told the routes that it listens for: all of them, or more of them. Returns whether that changed anything.
-    pub(super) fn acknowledge(&mut self, id: ActivatorId, full: bool, routes: &[RouteAck]) -> bool {
-        let Some(known) = self.activators.values_mut().find(|known| known.id == id) else {
-            return false;
-        };
-        let mut new = if full {
-            BTreeSet::new()
-        } else if routes.iter().all(|route| known.routes.contains(route)) {
-            return false;
-        } else {
-            BTreeSet::clone(&known.routes)
-        };
-        new.extend(routes.iter().cloned());
-        let changed = new != *known.routes;
-        if changed {
-            known.routes = Arc::new(new);
-        }
-        changed
+    /// An activator told the routes that it listens for: all of them, or more of them. Gives those that came or went.
+    pub(super) fn acknowledge(&mut self, id: ActivatorId, full: bool, routes: &[RouteAck]) -> Vec<RouteAck> {
+        self.routes(id).map(|known| known.acknowledge(full, routes)).unwrap_or_default()
     }
 
     /// The activators as they can be asked.
@@ -171,7 +158,7 @@ impl Registry {
                 address: ActivatorAddress { ip, node: activator.node.clone(), ready: activator.ready },
                 runs: activator.runs,
                 reached: activator.reached,
-                routes: Arc::clone(&activator.routes),
+                routes: activator.routes.clone(),
             };
             Some((uid.clone(), viewed))
         });

@@ -1,12 +1,14 @@
 //! What the rest of the operator may know of the activators: which run, which are ready, and which routes each acknowledged.
+//!
+//! What always holds: a route that an activator acknowledges costs the same beside one other as beside ten thousand; whoever follows the
+//! changes hears of every Function whose routes changed.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use pilotlight_crds::control::RouteAck;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::owner::Runner;
 
@@ -31,7 +33,67 @@ pub(crate) struct ViewedActivator {
     pub(crate) runs: bool,
     /// The last attempt to listen to it did not fail.
     pub(crate) reached: bool,
-    pub(crate) routes: Arc<BTreeSet<RouteAck>>,
+    pub(crate) routes: Routes,
+}
+
+/// The routes that an activator listens for: one set, which the registry changes and the view shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes(Arc<RwLock<BTreeSet<RouteAck>>>);
+
+/// Whether they are the same activator's: what is in them changes in place.
+impl PartialEq for Routes {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Routes {}
+
+impl Routes {
+    /// Takes in what the activator told: all of its routes, or more of them. Gives the Functions for which that is news.
+    pub(crate) fn acknowledge(&self, full: bool, told: &[RouteAck]) -> Vec<RouteAck> {
+        let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if full {
+            let all: BTreeSet<RouteAck> = told.iter().cloned().collect();
+            let changed = routes.symmetric_difference(&all).cloned().collect();
+            *routes = all;
+            return changed;
+        }
+        told.iter().filter(|route| routes.insert((*route).clone())).cloned().collect()
+    }
+
+    /// Takes all away, and gives them.
+    pub(crate) fn clear(&self) -> Vec<RouteAck> {
+        let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *routes).into_iter().collect()
+    }
+
+    fn contains(&self, route: &RouteAck) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(route)
+    }
+}
+
+/// Functions whose routes changed and that nobody was told of yet.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    functions: Mutex<BTreeSet<(String, String)>>,
+    news: Notify,
+}
+
+impl Moved {
+    /// These routes changed.
+    pub(crate) fn tell(&self, routes: Vec<RouteAck>) {
+        if routes.is_empty() {
+            return;
+        }
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        functions.extend(routes.into_iter().map(|route| (route.namespace, route.name)));
+        self.news.notify_one();
+    }
+
+    fn take(&self) -> BTreeSet<(String, String)> {
+        std::mem::take(&mut *self.functions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What is known of the activators at one moment.
@@ -47,11 +109,12 @@ pub(crate) struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct ActivatorView {
     snapshot: watch::Receiver<Snapshot>,
+    moved: Arc<Moved>,
 }
 
 impl ActivatorView {
-    pub(crate) fn new(snapshot: watch::Receiver<Snapshot>) -> Self {
-        Self { snapshot }
+    pub(crate) fn new(snapshot: watch::Receiver<Snapshot>, moved: Arc<Moved>) -> Self {
+        Self { snapshot, moved }
     }
 
     /// The activators that accept connections for this Function on this port, sorted by address; an activator that is being
@@ -91,9 +154,9 @@ impl ActivatorView {
         self.snapshot.borrow().activators.values().any(|activator| activator.address.ready)
     }
 
-    /// The changes since the autoscaler began, so that none is lost to whoever has read the view before.
+    /// The changes since the autoscaler began, so that none is lost to whoever has read the view before. One may follow them.
     pub fn changes(&self) -> ActivatorChanges {
-        ActivatorChanges { snapshot: self.snapshot.clone(), seen: Snapshot::default() }
+        ActivatorChanges { snapshot: self.snapshot.clone(), moved: Arc::clone(&self.moved) }
     }
 }
 
@@ -110,40 +173,28 @@ pub enum Affected {
 #[derive(Debug)]
 pub struct ActivatorChanges {
     snapshot: watch::Receiver<Snapshot>,
-    seen: Snapshot,
+    moved: Arc<Moved>,
 }
 
 impl ActivatorChanges {
     /// Waits for the next change; changes in quick succession are one. `None` when the autoscaler has ended and nothing will change any more.
     pub async fn next(&mut self) -> Option<Affected> {
-        self.snapshot.changed().await.ok()?;
-        let now = self.snapshot.borrow_and_update().clone();
-        let affected = affected(&self.seen, &now);
-        self.seen = now;
-        Some(affected)
+        tokio::select! {
+            biased;
+            changed = self.snapshot.changed() => changed.ok().map(|()| {
+                self.snapshot.mark_unchanged();
+                // All of them are looked at, those whose routes changed, too.
+                self.moved.take();
+                Affected::All
+            }),
+            () = self.moved.news.notified() => Some(Affected::Some(self.moved.take())),
+        }
     }
-}
-
-/// A new Function's route is acknowledged by each activator: were that news for all the others, many would cost the square of their number.
-fn affected(before: &Snapshot, now: &Snapshot) -> Affected {
-    let same_activators = before.listed == now.listed
-        && before.activators.len() == now.activators.len()
-        && before.activators.iter().zip(&now.activators).all(|((old_uid, old), (uid, new))| {
-            (old_uid, &old.pod, &old.address, old.runs, old.reached)
-                == (uid, &new.pod, &new.address, new.runs, new.reached)
-        });
-    if !same_activators {
-        return Affected::All;
-    }
-    let pairs = before.activators.values().zip(now.activators.values());
-    let moved = pairs.filter(|(old, new)| !Arc::ptr_eq(&old.routes, &new.routes));
-    let routes = moved.flat_map(|(old, new)| old.routes.symmetric_difference(&new.routes));
-    Affected::Some(routes.map(|route| (route.namespace.clone(), route.name.clone())).collect())
 }
 
 impl Default for ActivatorView {
     fn default() -> Self {
-        Self::new(watch::channel(Snapshot::default()).1)
+        Self::new(watch::channel(Snapshot::default()).1, Arc::default())
     }
 }
 
@@ -151,44 +202,48 @@ impl Default for ActivatorView {
 mod tests {
     use super::*;
 
-    fn snapshot(ready: bool, routes: &[(&str, u16)]) -> Snapshot {
-        let ack = |(name, port): &(&str, u16)| RouteAck { namespace: "shop".into(), name: (*name).into(), port: *port };
-        let address = ActivatorAddress { ip: [10, 0, 0, 1].into(), node: None, ready };
-        let routes = Arc::new(routes.iter().map(ack).collect());
-        let activator = ViewedActivator { pod: "a".into(), address, runs: true, reached: true, routes };
-        Snapshot { listed: true, activators: BTreeMap::from([("uid".into(), activator)]) }
+    fn ack(name: &str, port: u16) -> RouteAck {
+        RouteAck { namespace: "shop".into(), name: name.into(), port }
     }
 
-    fn names(affected: Affected) -> Option<Vec<String>> {
-        match affected {
-            Affected::All => None,
-            Affected::Some(functions) => Some(functions.into_iter().map(|(_, name)| name).collect()),
-        }
+    fn names(routes: Vec<RouteAck>) -> Vec<String> {
+        routes.into_iter().map(|route| route.name).collect()
     }
 
     #[test]
-    fn a_route_is_news_for_its_function_and_an_activator_for_all() {
-        let before = snapshot(true, &[("one", 1), ("two", 2)]);
-        let more = snapshot(true, &[("one", 1), ("two", 2), ("three", 3)]);
-        assert_eq!(names(affected(&before, &more)).unwrap(), ["three"]);
-        let moved = snapshot(true, &[("one", 1), ("two", 4)]);
-        assert_eq!(names(affected(&before, &moved)).unwrap(), ["two"]);
-        assert_eq!(names(affected(&before, &snapshot(true, &[("one", 1)]))).unwrap(), ["two"]);
-        assert!(names(affected(&before, &before)).unwrap().is_empty());
-        assert_eq!(affected(&before, &snapshot(false, &[("one", 1), ("two", 2)])), Affected::All);
-        assert_eq!(affected(&before, &Snapshot { listed: true, ..Snapshot::default() }), Affected::All);
+    fn what_an_activator_tells_is_news_for_the_functions_whose_routes_changed_alone() {
+        let routes = Routes::default();
+        let shown = routes.clone();
+        assert_eq!(names(routes.acknowledge(true, &[ack("one", 1), ack("two", 2)])), ["one", "two"]);
+        assert_eq!(names(routes.acknowledge(false, &[ack("two", 2), ack("three", 3)])), ["three"]);
+        assert!(shown.contains(&ack("three", 3)), "who looks sees it at once");
+        assert!(routes.acknowledge(true, &[ack("one", 1), ack("two", 2), ack("three", 3)]).is_empty());
+        assert_eq!(names(routes.acknowledge(true, &[ack("one", 1), ack("two", 4), ack("three", 3)])), ["two", "two"]);
+        assert_eq!(names(routes.clear()), ["one", "three", "two"]);
+        assert!(!shown.contains(&ack("one", 1)));
     }
 
     #[tokio::test]
     async fn what_changed_while_nobody_looked_is_told_as_one() {
         let (show, shown) = watch::channel(Snapshot::default());
-        let view = ActivatorView::new(shown);
-        show.send_replace(snapshot(true, &[]));
+        let moved = Arc::new(Moved::default());
+        let view = ActivatorView::new(shown, moved.clone());
+        show.send_replace(Snapshot { listed: true, ..Snapshot::default() });
+        moved.tell(vec![ack("early", 9)]);
         let mut changes = view.changes();
         assert_eq!(changes.next().await, Some(Affected::All), "from before anybody asked");
-        show.send_replace(snapshot(true, &[("one", 1)]));
-        show.send_replace(snapshot(true, &[("one", 1), ("two", 2)]));
-        assert_eq!(names(changes.next().await.unwrap()).unwrap(), ["one", "two"]);
+        moved.tell(vec![ack("one", 1)]);
+        moved.tell(vec![ack("two", 2)]);
+        moved.tell(Vec::new());
+        let told = loop {
+            // What was told to all before may leave an empty word behind.
+            match changes.next().await {
+                Some(Affected::Some(functions)) if functions.is_empty() => {}
+                told => break told,
+            }
+        };
+        let shop = |name: &str| ("shop".to_owned(), name.to_owned());
+        assert_eq!(told, Some(Affected::Some(BTreeSet::from([shop("one"), shop("two")]))));
         drop(show);
         assert_eq!(changes.next().await, None);
     }
