@@ -109,10 +109,12 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         now,
     };
     let status = status::build(&input);
+    // Before anybody learns from the status that the revision has the traffic: it starts with as many pods as its proof takes, not with
+    // minReplicas first.
+    hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
     if write(context, function, &observed.status, &status).await? == Written::Outdated {
         return Ok(Action::requeue(OUTDATED));
     }
-    hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
     Ok(next_look(function, &verdicts, &traffic, &applied, contested.as_ref(), context))
 }
 
