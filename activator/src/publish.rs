@@ -122,9 +122,10 @@ pub async fn run(shared: Arc<Shared>, registry: Arc<Registry>) {
         tokio::time::sleep_until(end.into()).await;
         let now = Instant::now();
         let mut functions = Vec::new();
-        for cell in registry.all() {
+        for cell in registry.stirring() {
             cell.tick();
             functions.extend(cell.sample(now, second));
+            cell.rest();
         }
         shared.publisher.publish(second, functions);
     }

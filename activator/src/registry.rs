@@ -1,12 +1,13 @@
-//! Carries what the index knows into the running Functions, the route table and the listeners. Requests read the route table from a
-//! snapshot and never wait for this.
+//! Carries what the index knows into the running Functions, the route table and the listeners.
+//!
+//! What always holds: what changed of one Function costs the same beside one other as beside ten thousand; only a fresh list of all costs
+//! as much as there are.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::Function;
 use pilotlight_crds::control::Beacon;
@@ -25,11 +26,10 @@ use crate::runtime::Shared;
 pub struct Registry {
     shared: Arc<Shared>,
     bind: IpAddr,
-    domains: Domains,
     /// How long a drain waits for requests in flight.
     drain: Duration,
     inner: Mutex<Inner>,
-    routes: ArcSwap<RouteTable<Arc<FunctionCell>>>,
+    routes: RouteTable<Arc<FunctionCell>>,
     ports: RoutePorts,
     pods_changed: Notify,
 }
@@ -43,14 +43,12 @@ struct Inner {
 impl Registry {
     /// Without Functions. Route ports are opened on `bind`; `drain` is how long a drain waits for requests in flight.
     pub fn new(shared: Arc<Shared>, bind: IpAddr, domains: Domains, drain: Duration) -> Self {
-        let routes = RouteTable::new(domains.clone(), []);
         Self {
             shared,
             bind,
-            domains,
             drain,
             inner: Mutex::default(),
-            routes: ArcSwap::from_pointee(routes),
+            routes: RouteTable::new(domains, []),
             ports: RoutePorts::default(),
             pods_changed: Notify::new(),
         }
@@ -67,7 +65,7 @@ impl Registry {
 
     /// The Function of a host name.
     pub fn lookup(&self, host: &str) -> Option<Arc<FunctionCell>> {
-        self.routes.load().lookup(host)
+        self.routes.lookup(host)
     }
 
     /// The Function of a key.
@@ -80,36 +78,42 @@ impl Registry {
         self.lock().cells.values().cloned().collect()
     }
 
+    /// The Functions that a second's end may have anything to do with.
+    pub fn stirring(&self) -> Vec<Arc<FunctionCell>> {
+        self.lock().cells.values().filter(|cell| cell.stirs()).cloned().collect()
+    }
+
     /// Takes in a Function.
     pub fn apply_function(&self, function: &Function) {
         let mut inner = self.lock();
         let Some(key) = FunctionKey::of(function) else { return };
-        let before = inner.index.function(&key).map(|config| config.port);
+        let before = inner.port(&key);
         inner.index.apply_function(function);
-        let after = inner.index.function(&key).map(|config| config.port);
         self.sync(&mut inner, &key);
-        if before != after {
-            self.publish(&inner);
-        }
+        self.open(&inner, before.into_iter().chain(inner.port(&key)));
     }
 
     /// Takes in a whole list of Functions; those not in it are gone.
     pub fn replace_functions(&self, functions: &[Function]) {
         let mut inner = self.lock();
+        let keys = functions.iter().filter_map(FunctionKey::of).chain(inner.cells.keys().cloned());
+        let mut ports: BTreeSet<u16> = keys.filter_map(|key| inner.port(&key)).collect();
         let listed: HashSet<FunctionKey> = functions.iter().filter_map(|f| inner.index.apply_function(f)).collect();
         let gone = inner.index.retain_functions(&listed);
         for key in listed.iter().chain(&gone) {
             self.sync(&mut inner, key);
         }
-        self.publish(&inner);
+        ports.extend(listed.iter().filter_map(|key| inner.port(key)));
+        self.open(&inner, ports);
     }
 
     /// Forgets a Function.
     pub fn delete_function(&self, function: &Function) {
         let mut inner = self.lock();
+        let before = FunctionKey::of(function).and_then(|key| inner.port(&key));
         if let Some(key) = inner.index.delete_function(function) {
             self.sync(&mut inner, &key);
-            self.publish(&inner);
+            self.open(&inner, before);
         }
     }
 
@@ -196,6 +200,7 @@ impl Registry {
         let Some(config) = inner.index.function(key).cloned() else {
             if let Some(cell) = inner.cells.remove(key) {
                 cell.close();
+                self.routes.set(key.host(), None);
             }
             return;
         };
@@ -207,23 +212,27 @@ impl Registry {
             _ => {}
         }
         let (pods, cause) = (inner.index.pods(key), inner.index.cause(key));
-        let cell = inner
-            .cells
-            .entry(key.clone())
-            .or_insert_with(|| Arc::new(FunctionCell::new(config.clone(), self.shared.clone())));
+        let cell = inner.cells.entry(key.clone()).or_insert_with(|| {
+            let cell = Arc::new(FunctionCell::new(config.clone(), self.shared.clone()));
+            self.routes.set(key.host(), Some(cell.clone()));
+            cell
+        });
         cell.update(config, pods, cause);
     }
 
-    fn publish(&self, inner: &Inner) {
-        let routes = inner.cells.values().map(|cell| (cell.key.host(), cell.clone()));
-        self.routes.store(Arc::new(RouteTable::new(self.domains.clone(), routes)));
-        let wanted: BTreeMap<u16, Arc<FunctionCell>> = inner
-            .index
-            .ports()
-            .into_iter()
-            .filter_map(|(port, key)| Some((port, inner.cells.get(&key)?.clone())))
-            .collect();
-        self.ports.set(&self.shared, self.bind, &wanted);
+    /// Lets each of these route ports lead where the index says.
+    fn open(&self, inner: &Inner, ports: impl IntoIterator<Item = u16>) {
+        for port in ports {
+            let cell = inner.index.holder(port).and_then(|key| inner.cells.get(key)).cloned();
+            self.ports.set(&self.shared, self.bind, port, cell);
+        }
+    }
+}
+
+impl Inner {
+    /// The route port that a Function claims.
+    fn port(&self, key: &FunctionKey) -> Option<u16> {
+        self.index.function(key)?.port
     }
 }
 

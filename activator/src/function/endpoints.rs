@@ -119,6 +119,11 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
+    /// Whether there are none, those that finish their last requests included.
+    pub fn is_empty(&self) -> bool {
+        self.entries.iter().all(Option::is_none)
+    }
+
     /// Follows the pods as the watch shows them.
     pub fn set_pods(&mut self, pods: &[Arc<PodView>], connect: impl Fn(&PodView) -> Arc<Upstream>) {
         let live: HashMap<&str, &Arc<PodView>> =

@@ -15,6 +15,7 @@ pub mod telemetry;
 pub mod trace;
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct FunctionCell {
     pub metrics: FunctionMetrics,
     shared: Arc<Shared>,
     state: Mutex<State<Waiter>>,
+    /// The next second's end may have something to do.
+    stirs: AtomicBool,
     /// The way to the owner.
     line: Mutex<Option<Arc<Line>>>,
     turns: PerLane<Arc<Share>>,
@@ -62,6 +65,7 @@ impl FunctionCell {
             key: config.key.clone(),
             metrics: shared.metrics.function(&config.key),
             state: Mutex::new(State::new(config, shared.epoch, shared.peers.uid.clone())),
+            stirs: AtomicBool::new(true),
             line: Mutex::default(),
             turns: PerLane::new(shared.limits.threads),
             shared,
@@ -71,7 +75,26 @@ impl FunctionCell {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<Waiter>> {
+        let state = self.look();
+        // With the lock in hand: who lets it rest has it, too.
+        self.stirs.store(true, Ordering::Release);
+        state
+    }
+
+    /// For those who change nothing that a second's end has to see to.
+    fn look(&self) -> MutexGuard<'_, State<Waiter>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a second's end may have anything to do with it. Most Functions are at zero, and cost no more than this question.
+    pub fn stirs(&self) -> bool {
+        self.stirs.load(Ordering::Acquire)
+    }
+
+    /// At a second's end, when all was done: lets it rest where the next end has nothing to do until somebody touches it.
+    pub fn rest(&self) {
+        let state = self.look();
+        self.stirs.store(!state.is_still(), Ordering::Release);
     }
 
     /// The Function's settings.
@@ -296,7 +319,7 @@ impl FunctionCell {
 
     /// The Function's traffic in a second that is over, where it had some.
     pub fn sample(&self, now: Instant, second: u64) -> Option<FunctionSample> {
-        let bucket = self.lock().sample(now, second)?;
+        let bucket = self.look().sample(now, second)?;
         Some(self.sample_of(bucket))
     }
 

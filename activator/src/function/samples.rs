@@ -56,6 +56,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
+    /// Whether nothing has happened in the second that runs, and nothing goes on.
+    pub fn is_still(&self) -> bool {
+        self.in_flight == 0 && self.queued == 0 && self.peak == 0 && self.arrivals == 0 && self.completed == 0
+    }
+
     /// A request arrived. It counts from here until [`Sampler::set`] says otherwise.
     pub fn arrived(&mut self, now_micros: u64) {
         self.advance(now_micros);
@@ -166,6 +171,21 @@ impl Sampler {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn it_is_still_once_the_second_of_the_last_request_is_over() {
+        let mut sampler = Sampler::default();
+        assert!(sampler.is_still());
+        sampler.arrived(100);
+        sampler.set(100, 1, 0);
+        sampler.advance(SECOND + 1);
+        assert!(!sampler.is_still(), "it is in flight");
+        sampler.set(SECOND + 2, 0, 0);
+        assert!(!sampler.is_still(), "the second that runs had one");
+        sampler.advance(2 * SECOND);
+        assert!(sampler.is_still());
+        assert!(sampler.closed(1).is_some(), "what was stays known");
+    }
 
     #[test]
     fn a_short_request_counts_for_its_share_of_the_second() {

@@ -336,6 +336,12 @@ impl<W> State<W> {
         self.sampler.closed(second)
     }
 
+    /// Whether time alone changes nothing: no pods, no requests, nothing under way.
+    pub fn is_still(&self) -> bool {
+        let busy = self.wake_running || self.handing_out;
+        self.pods.is_empty() && self.endpoints.is_empty() && self.queue.is_empty() && !busy && self.sampler.is_still()
+    }
+
     /// The second that runs.
     pub fn sample_running(&mut self, now: Instant) -> Bucket {
         let micros = self.micros(now);

@@ -151,6 +151,28 @@ async fn who_leaves_a_new_pod_without_an_answer_makes_room_for_one_more_and_not_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_function_at_zero_rests_until_a_request_or_a_pod_comes() {
+    let world = World::new(Limits::default());
+    let (cell, other) = (world.function("hello", 0), world.function("other", 0));
+    for cell in [&cell, &other] {
+        assert!(cell.stirs(), "it is new");
+        cell.rest();
+        assert!(!cell.stirs());
+    }
+    let waiting = crowd(&cell, 1).await;
+    cell.rest();
+    assert!(cell.stirs(), "a request waits");
+    assert!(!other.stirs());
+    world.show_pod(&other);
+    other.rest();
+    assert!(other.stirs(), "it has a pod");
+    other.update(other.config(), Vec::new(), None);
+    other.rest();
+    assert!(!other.stirs());
+    drop(waiting);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crowd_that_gets_its_slots_lets_others_have_their_turn() {
     let world = World::new(Limits::default());
     let cell = world.function("hello", 10_000);

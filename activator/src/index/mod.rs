@@ -4,7 +4,7 @@
 pub mod function;
 pub mod pod;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub use pod::{PodBeacon, PodView, ProbeCheck};
 #[derive(Debug, Default)]
 pub struct Index {
     functions: HashMap<FunctionKey, Arc<FunctionConfig>>,
+    /// Who claims each route port.
+    claims: HashMap<u16, BTreeSet<FunctionKey>>,
     pods: HashMap<FunctionKey, BTreeMap<Arc<str>, Arc<PodView>>>,
 }
 
@@ -25,23 +27,42 @@ impl Index {
     /// Takes in a Function. Gives its key, where the object is usable.
     pub fn apply_function(&mut self, function: &Function) -> Option<FunctionKey> {
         let config = FunctionConfig::from_function(function)?;
-        let key = config.key.clone();
-        self.functions.insert(key.clone(), Arc::new(config));
+        let (key, port) = (config.key.clone(), config.port);
+        let before = self.functions.insert(key.clone(), Arc::new(config));
+        self.unclaim(&key, before.and_then(|before| before.port).filter(|before| Some(*before) != port));
+        if let Some(port) = port {
+            self.claims.entry(port).or_default().insert(key.clone());
+        }
         Some(key)
     }
 
     /// Forgets a Function.
     pub fn delete_function(&mut self, function: &Function) -> Option<FunctionKey> {
         let key = FunctionKey::of(function)?;
-        self.functions.remove(&key);
+        self.remove_function(&key);
         Some(key)
+    }
+
+    fn remove_function(&mut self, key: &FunctionKey) {
+        let port = self.functions.remove(key).and_then(|config| config.port);
+        self.unclaim(key, port);
+    }
+
+    fn unclaim(&mut self, key: &FunctionKey, port: Option<u16>) {
+        let Some(port) = port else { return };
+        if let Some(claimants) = self.claims.get_mut(&port) {
+            claimants.remove(key);
+            if claimants.is_empty() {
+                self.claims.remove(&port);
+            }
+        }
     }
 
     /// Forgets the Functions that a fresh list did not show. Gives their keys.
     pub fn retain_functions(&mut self, listed: &HashSet<FunctionKey>) -> Vec<FunctionKey> {
         let gone: Vec<_> = self.functions.keys().filter(|key| !listed.contains(*key)).cloned().collect();
         for key in &gone {
-            self.functions.remove(key);
+            self.remove_function(key);
         }
         gone
     }
@@ -154,19 +175,9 @@ impl Index {
         function::cause(config, &pods)
     }
 
-    /// Which Function owns each route port. Where two claim one (the operator never lets them), the first by name has it.
-    pub fn ports(&self) -> BTreeMap<u16, FunctionKey> {
-        let mut ports: BTreeMap<u16, FunctionKey> = BTreeMap::new();
-        for config in self.functions.values() {
-            let Some(port) = config.port else { continue };
-            match ports.get(&port) {
-                Some(holder) if *holder <= config.key => {}
-                _ => {
-                    ports.insert(port, config.key.clone());
-                }
-            }
-        }
-        ports
+    /// Which Function a route port leads to. Where two claim it (the operator never lets them), the first by name has it.
+    pub fn holder(&self, port: u16) -> Option<&FunctionKey> {
+        self.claims.get(&port)?.first()
     }
 }
 

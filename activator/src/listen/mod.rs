@@ -11,7 +11,7 @@ pub mod strict;
 pub mod sweep;
 pub mod syntax;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,27 +74,22 @@ pub struct RoutePorts {
 }
 
 impl RoutePorts {
-    /// Opens and closes listeners until exactly `wanted` are open.
-    pub fn set(&self, shared: &Arc<Shared>, bind: IpAddr, wanted: &BTreeMap<u16, Arc<FunctionCell>>) {
+    /// Lets a port lead to this Function, or to none: opens or closes its listener, where that is not so already.
+    pub fn set(&self, shared: &Arc<Shared>, bind: IpAddr, port: u16, wanted: Option<Arc<FunctionCell>>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|port, listener| {
-            let keep = wanted.get(port).is_some_and(|cell| Arc::ptr_eq(cell, &listener.cell));
-            if !keep {
-                listener.stop.cancel();
-                shared.publisher.remove_route(&ack(&listener.cell, *port));
+        if let Some(listener) = open.get(&port) {
+            if wanted.as_ref().is_some_and(|cell| Arc::ptr_eq(cell, &listener.cell)) {
+                return;
             }
-            keep
-        });
-        for (port, cell) in wanted {
-            if open.contains_key(port) || shared.stop_accepting.is_cancelled() {
-                continue;
-            }
-            let stop = shared.stop_accepting.child_token();
-            let listener = Open { cell: cell.clone(), stop: stop.clone() };
-            open.insert(*port, listener);
-            let address = SocketAddr::new(bind, *port);
-            shared.lanes.spawn_listener(&shared.tasks, serve_route(shared.clone(), address, cell.clone(), stop));
+            listener.stop.cancel();
+            shared.publisher.remove_route(&ack(&listener.cell, port));
+            open.remove(&port);
         }
+        let Some(cell) = wanted.filter(|_| !shared.stop_accepting.is_cancelled()) else { return };
+        let stop = shared.stop_accepting.child_token();
+        open.insert(port, Open { cell: cell.clone(), stop: stop.clone() });
+        let serving = serve_route(shared.clone(), SocketAddr::new(bind, port), cell, stop);
+        shared.lanes.spawn_listener(&shared.tasks, serving);
     }
 }
 
