@@ -5,6 +5,7 @@
 pub mod chart;
 pub mod cold_start;
 pub mod fixture;
+pub mod floor;
 pub mod gitops;
 pub mod history;
 pub mod http;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 use pilotlight_e2e::cold_start::{ANSWERED, Cold};
 use pilotlight_e2e::fixture::image;
+use pilotlight_e2e::floor::{self, FloorStart};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::timeline::Observer;
 use serde_json::json;
 
-use crate::floor;
 use crate::subject::{Subject, Variant};
 
-/// Name of every contestant's Function or Deployment, in its own namespace.
+/// Name of every contestant's Function, in its own namespace.
 pub(crate) const NAME: &str = "hello";
 
 /// What came of one start.
@@ -87,7 +87,7 @@ impl Contestant {
     /// Starts it, and waits for its first answer.
     pub(crate) async fn start(&self, looking: Looking<'_>) -> Result<Start> {
         match looking {
-            Looking::Floor(observer) => floor::start(&self.stage, observer).await,
+            Looking::Floor(observer) => Ok(Start::of_floor(floor::start(&self.stage, observer).await?)),
             Looking::Function(cold) => {
                 let started = cold.first_request().await?;
                 Ok(Start { answered: started.answer.took, ready: None, phases: started.moments })
@@ -110,9 +110,8 @@ impl Contestant {
 }
 
 impl Start {
-    /// One whose phases are yet to be completed by the answer.
-    pub(crate) fn new(answered: Duration, ready: Duration, mut phases: Vec<(&'static str, Duration)>) -> Self {
-        phases.push((ANSWERED, answered));
-        Self { answered, ready: Some(ready), phases }
+    fn of_floor(FloorStart { answered, ready, mut moments }: FloorStart) -> Self {
+        moments.push((ANSWERED, answered));
+        Self { answered, ready: Some(ready), phases: moments }
     }
 }

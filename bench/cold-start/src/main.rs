@@ -5,7 +5,6 @@
 //! relist, and a start that fails makes the run fail.
 
 mod contestant;
-mod floor;
 mod report;
 mod sample;
 mod subject;

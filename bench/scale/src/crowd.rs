@@ -80,7 +80,9 @@ impl Crowd {
                 && ready.insert(function.uid())
                 && ready.len() % 500 == 0
             {
-                eprintln!("  {} are Ready after {} s", ready.len(), begun.elapsed().as_secs());
+                let (done, took) = (ready.len(), begun.elapsed().as_secs_f64());
+                let left = (self.functions as usize - done) as f64 * took / done as f64;
+                eprintln!("  {done} of {} are Ready after {took:.0} s; about {left:.0} s to go", self.functions);
             }
         }
         Ok(())

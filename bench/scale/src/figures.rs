@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::usage::Costs;
+use crate::wakes::{Median, Wakes};
 use crate::writes::Writes;
 
 /// What was measured.
@@ -17,17 +18,14 @@ pub(crate) struct Figures {
     pub(crate) writes: Writes,
     /// While nobody asked for anything.
     pub(crate) idle: Writes,
-    pub(crate) wake_alone: Duration,
-    pub(crate) wake_beside: Duration,
+    /// Starts from zero with nothing else there, and beside all others.
+    pub(crate) alone: Wakes,
+    pub(crate) beside: Wakes,
 }
 
 impl Figures {
     fn each(&self, writes: u64) -> f64 {
         hundredths(writes as f64 / f64::from(self.functions))
-    }
-
-    fn ratio(&self) -> f64 {
-        hundredths(self.wake_beside.as_secs_f64() / self.wake_alone.as_secs_f64())
     }
 
     /// For programs.
@@ -45,9 +43,14 @@ impl Figures {
             "activator_rss_mib": hundredths(activator.rss_mib),
             "operator_idle_cpu_percent": hundredths(operator.cpu_percent),
             "activator_idle_cpu_percent": hundredths(activator.cpu_percent),
-            "wake_ratio": self.ratio(),
-            "wake_alone_ms": millis(self.wake_alone),
-            "wake_beside_all_ms": millis(self.wake_beside),
+            "wake_ratio": ratio(&self.beside.function, &self.alone.function),
+            "wake_alone_ms": millis(self.alone.function.answered),
+            "wake_beside_all_ms": millis(self.beside.function.answered),
+            "floor_ratio": ratio(&self.beside.floor, &self.alone.floor),
+            "floor_alone_ms": millis(self.alone.floor.answered),
+            "floor_beside_all_ms": millis(self.beside.floor.answered),
+            "wake_phases_ms": {"alone": phases(&self.alone.function), "beside_all": phases(&self.beside.function)},
+            "floor_phases_ms": {"alone": phases(&self.alone.floor), "beside_all": phases(&self.beside.floor)},
             "operator_writes_per_function": self.each(self.writes.by_operator()),
             "api_writes_per_function": by_resource,
             "idle_writes": self.idle.total(),
@@ -81,10 +84,29 @@ impl Figures {
             "a tick over all Functions",
             self.idle.tick_ms().map_or("none was seen".to_owned(), |ms| format!("{ms:.2} ms")),
         );
-        let (alone, beside) = (millis(self.wake_alone), millis(self.wake_beside));
-        line("a wake alone, beside all others", format!("{alone:.0} ms, {beside:.0} ms: ×{:.2}", self.ratio()));
+        let starts = [
+            ("a wake alone, beside all others", &self.alone.function, &self.beside.function),
+            ("raw Kubernetes alone, beside all others", &self.alone.floor, &self.beside.floor),
+        ];
+        for (what, alone, beside) in starts {
+            let (first, then) = (millis(alone.answered), millis(beside.answered));
+            line(what, format!("{first:.0} ms, {then:.0} ms: ×{:.2}", ratio(beside, alone)));
+            for (phase, at) in &alone.phases {
+                let then = beside.phases.iter().find(|(other, _)| other == phase);
+                let then = then.map_or("–".to_owned(), |(_, at)| format!("{:.0} ms", millis(*at)));
+                line(&format!("  until {phase}"), format!("{:.0} ms, {then}", millis(*at)));
+            }
+        }
         text
     }
+}
+
+fn ratio(beside: &Median, alone: &Median) -> f64 {
+    hundredths(beside.answered.as_secs_f64() / alone.answered.as_secs_f64())
+}
+
+fn phases(of: &Median) -> Map<String, Value> {
+    of.phases.iter().map(|(phase, at)| ((*phase).to_owned(), json!(millis(*at)))).collect()
 }
 
 fn hundredths(number: f64) -> f64 {

@@ -7,6 +7,7 @@
 mod crowd;
 mod figures;
 mod usage;
+mod wakes;
 mod writes;
 
 use std::time::{Duration, Instant};
@@ -14,19 +15,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use kube::Client;
-use pilotlight_e2e::cold_start::Cold;
-use pilotlight_e2e::stage::Stage;
-use serde_json::json;
 
 use crate::crowd::Crowd;
 use crate::figures::Figures;
 use crate::usage::Usage;
+use crate::wakes::Sleepers;
 use crate::writes::Writes;
 
-/// The Function that is woken.
-const WOKEN: &str = "hello";
 /// So long nobody must have written before the cluster counts as settled.
 const SETTLED: Duration = Duration::from_secs(30);
+/// Between two lines about how it settles.
+const PROGRESS: Duration = Duration::from_secs(60);
 
 #[derive(Parser)]
 #[command(about = "Very many Functions at zero; `cargo xtask bench scale` brings what it needs and starts it")]
@@ -48,12 +47,12 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let stage = Stage::set("bench").await?;
-    let crowd = Crowd::new(&stage.reach.client, arguments.functions);
-    let measured = measure(&arguments, &stage, &crowd).await;
+    let sleepers = Sleepers::set().await?;
+    let crowd = Crowd::new(sleepers.client(), arguments.functions);
+    let measured = measure(&arguments, &sleepers, &crowd).await;
     // Whatever came of it, the cluster is left without them.
     crowd.strike().await?;
-    stage.strike().await?;
+    sleepers.strike().await?;
     let figures = measured?;
     eprint!("{}", figures.text());
     if arguments.json {
@@ -62,12 +61,10 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn measure(arguments: &Arguments, stage: &Stage, crowd: &Crowd) -> Result<Figures> {
-    let client = &stage.reach.client;
-    let scaling = json!({"idleSeconds": 1, "initialReplicas": 0});
-    stage.functions.create(WOKEN, json!({"scaling": scaling})).await?;
-    stage.ready(WOKEN).await?;
-    let wake_alone = wakes(stage, arguments.rounds).await.context("waking it alone")?;
+async fn measure(arguments: &Arguments, sleepers: &Sleepers, crowd: &Crowd) -> Result<Figures> {
+    let client = sleepers.client();
+    sleepers.create().await?;
+    let alone = sleepers.wake(arguments.rounds).await.context("waking it alone")?;
     settle(client, 1).await?;
 
     let before = Writes::read(client).await?;
@@ -75,33 +72,20 @@ async fn measure(arguments: &Arguments, stage: &Stage, crowd: &Crowd) -> Result<
     eprintln!("  all are Ready, {ready_per_second:.1} a second; waiting until nobody writes any more");
     let writes = settle(client, arguments.functions).await?.since(&before);
 
+    eprintln!("  looking at idle processes for {} s", arguments.idle_seconds);
     let begun = (Usage::read(client).await?, Writes::read(client).await?);
     tokio::time::sleep(Duration::from_secs(arguments.idle_seconds.into())).await; // what is measured
     let ended = (Usage::read(client).await?, Writes::read(client).await?);
-    let wake_beside = wakes(stage, arguments.rounds).await.context("waking it beside all others")?;
+    let beside = sleepers.wake(arguments.rounds).await.context("waking it beside all others")?;
     Ok(Figures {
         functions: arguments.functions,
         ready_per_second,
         usage: ended.0.since(&begun.0)?,
         writes,
         idle: ended.1.since(&begun.1),
-        wake_alone,
-        wake_beside,
+        alone,
+        beside,
     })
-}
-
-/// Median time of a wake's first answer; the first wake is not counted.
-async fn wakes(stage: &Stage, rounds: u32) -> Result<Duration> {
-    let mut took = Vec::new();
-    for round in 0..=rounds {
-        stage.functions.at_zero(WOKEN).await?;
-        let started = Cold::of(stage, WOKEN).await?.first_request().await?;
-        if round > 0 {
-            took.push(started.answer.took);
-        }
-    }
-    took.sort();
-    took.get(took.len() / 2).copied().context("no wake was measured")
 }
 
 /// Waits until nobody has written anything for a while, but Leases and Events.
@@ -110,10 +94,15 @@ async fn settle(client: &Client, functions: u32) -> Result<Writes> {
     let limit = Duration::from_secs(300 + u64::from(functions));
     let begun = Instant::now();
     let (mut last, mut since) = (Writes::read(client).await?, Instant::now());
+    let mut told = (last.total(), Instant::now());
     while since.elapsed() < SETTLED {
         anyhow::ensure!(begun.elapsed() < limit, "after {} s there are still writes: {last:?}", limit.as_secs());
         tokio::time::sleep(Duration::from_secs(2)).await; // between two looks
         let now = Writes::read(client).await?;
+        if told.1.elapsed() >= PROGRESS {
+            eprintln!("  {} writes in the last {} s", now.total() - told.0, told.1.elapsed().as_secs());
+            told = (now.total(), Instant::now());
+        }
         if now.total() != last.total() {
             (last, since) = (now, Instant::now());
         }

@@ -6,24 +6,25 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cold_start::{REACHABLE, phases};
+use crate::fixture::PATIENCE;
+use crate::http;
+use crate::reach::{Reach, is_ready};
+use crate::stage::Stage;
+use crate::timeline::{Observer, Subject};
+use crate::wait::until;
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams, PostParams};
-use pilotlight_e2e::cold_start::{REACHABLE, phases};
-use pilotlight_e2e::fixture::PATIENCE;
-use pilotlight_e2e::http;
-use pilotlight_e2e::reach::{Reach, is_ready};
-use pilotlight_e2e::stage::Stage;
-use pilotlight_e2e::timeline::{Observer, Subject};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::contestant::{NAME, Start};
-
+/// Name of the Deployment.
+const NAME: &str = "hello";
 /// Where the examples listen.
 const PORT: u16 = 8080;
 /// Name of the pod's container.
@@ -33,8 +34,22 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long a connection may take in the cluster's network. One to an address whose interface is not up yet would hang for a second.
 const CONNECT: Duration = Duration::from_millis(100);
 
+/// What came of one start.
+#[derive(Clone, Debug)]
+pub struct FloorStart {
+    /// From the beginning until the whole answer was there.
+    pub answered: Duration,
+    /// Until Kubernetes reported the pod ready.
+    pub ready: Duration,
+    /// Until each phase before the answer, in order.
+    pub moments: Vec<(&'static str, Duration)>,
+}
+
 /// Makes the Deployment, at zero.
-pub(crate) async fn create(stage: &Stage, image: &str, runtime_class: Option<&str>) -> Result<()> {
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn create(stage: &Stage, image: &str, runtime_class: Option<&str>) -> Result<()> {
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"name": NAME, "labels": {"app": NAME}},
         "spec": {
@@ -63,14 +78,27 @@ pub(crate) async fn create(stage: &Stage, image: &str, runtime_class: Option<&st
 }
 
 /// Asks for this many pods.
-pub(crate) async fn scale(stage: &Stage, replicas: u32) -> Result<()> {
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn scale(stage: &Stage, replicas: u32) -> Result<()> {
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
     stage.api::<Deployment>().patch_scale(NAME, &PatchParams::default(), &patch).await?;
     Ok(())
 }
 
+/// Waits until no pod is left, those that terminate included.
+///
+/// # Errors
+/// When that takes over [`PATIENCE`].
+pub async fn at_zero(stage: &Stage) -> Result<()> {
+    let labels = ListParams::default().labels(&format!("app={NAME}"));
+    let pods = || async { Ok(stage.api::<Pod>().list(&labels).await?.items) };
+    until("the plain Deployment at zero", PATIENCE, pods, Vec::is_empty).await.map(drop)
+}
+
 /// Begins to watch.
-pub(crate) async fn look(stage: &Stage) -> Observer {
+pub async fn look(stage: &Stage) -> Observer {
     let subject =
         Subject { labels: format!("app={NAME}"), prefix: format!("{NAME}-"), container: CONTAINER.to_owned() };
     let mut observer = Observer::start(&stage.reach.client, &stage.namespace, &subject);
@@ -79,7 +107,10 @@ pub(crate) async fn look(stage: &Stage) -> Observer {
 }
 
 /// Asks for one pod, and waits for its first answer and until Kubernetes reports it ready.
-pub(crate) async fn start(stage: &Stage, mut observer: Observer) -> Result<Start> {
+///
+/// # Errors
+/// When it does not start, or the API server does not tell of every phase.
+pub async fn start(stage: &Stage, mut observer: Observer) -> Result<FloorStart> {
     let begun = Instant::now();
     scale(stage, 1).await?;
     let addressed = observer.pod(begun, |pod| address(pod).is_some());
@@ -88,12 +119,12 @@ pub(crate) async fn start(stage: &Stage, mut observer: Observer) -> Result<Start
     let (reachable, answered) = first_answer(&stage.reach, &pod, begun).await?;
     let ready = timeout(PATIENCE, observer.pod(begun, is_ready)).await.context("the pod did not become ready")?;
     let (_, ready) = ready.context("the watch of pods ended")?;
-    let mut phases = phases(&mut observer, begun).await?;
+    let mut moments = phases(&mut observer, begun).await?;
     // A port forward is there before anything listens behind it.
     if stage.reach.in_network() {
-        phases.push((REACHABLE, reachable));
+        moments.push((REACHABLE, reachable));
     }
-    Ok(Start::new(answered, ready - begun, phases))
+    Ok(FloorStart { answered, ready: ready - begun, moments })
 }
 
 fn address(pod: &Pod) -> Option<&str> {
