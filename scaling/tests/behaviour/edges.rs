@@ -228,13 +228,15 @@ fn a_wake_without_a_request_is_no_activation() {
     let policy = Policy { activation_replicas: 3, ..Situation::default().policy };
     let zero = Situation { policy: policy.clone(), current: 0, ready: 0, ..Situation::default() };
     let memory = zero.decide_at(Millis(NOW.0 - 1)).memory;
-    let woken = |last_active: u64, queued: u64| {
-        let load = Load { last_active: Some(Millis(last_active)), queued, ..Load::default() };
+    let woken = |last_active: u64, (queued, in_flight): (u64, u64)| {
+        let load = Load { last_active: Some(Millis(last_active)), queued, in_flight, ..Load::default() };
         let situation =
             Situation { policy: policy.clone(), memory: memory.clone(), load, ready: 0, ..Situation::default() };
         situation.decide().replicas
     };
-    assert_eq!(woken(NOW.0 - 5_001, 0), 1);
-    assert_eq!(woken(NOW.0 - 5_000, 0), 3, "it had ended when its pod was seen");
-    assert_eq!(woken(0, 1), 3);
+    assert_eq!(woken(NOW.0 - 5_001, (0, 0)), 1);
+    assert_eq!(woken(NOW.0 - 5_000, (0, 0)), 3, "it had ended when its pod was seen");
+    for asked in [(1, 0), (0, 1), (1, 1)] {
+        assert_eq!(woken(0, asked), 3, "waiting and at pods: {asked:?}");
+    }
 }
