@@ -65,15 +65,18 @@ fn draw(
     lines: &[(&str, Vec<Figures>); 2],
 ) {
     let all = || rows.iter().map(|row| &row.figures).chain(lines.iter().flat_map(|(_, line)| line));
-    let positive = |figures: &Figures| (across.of)(figures).max(1.0);
-    let (low, high) = all().map(positive).fold((f64::MAX, 1.0_f64), |(low, high), x| (low.min(x), high.max(x)));
-    let (low, high) = (low / 1.15, high * 1.15);
-    let most = all().map(up.of).fold(1.0, f64::max) * 1.05;
-    // The horizontal axis covers orders of magnitude and is logarithmic.
-    let x = |figures: &Figures| left + WIDTH * (positive(figures) / low).ln() / (high / low).ln();
-    let y = |ms: f64| top + HEIGHT * (1.0 - ms / most);
+    // Both axes cover orders of magnitude and are logarithmic.
+    let range = |axis: Axis| {
+        let values = all().map(|figures| (axis.of)(figures).max(1.0));
+        let (low, high) = values.fold((f64::MAX, 1.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+        (low / 1.15, high * 1.15)
+    };
+    let ((low, high), (least, most)) = (range(across), range(up));
+    let share = |value: f64, low: f64, high: f64| (value.max(1.0) / low).ln() / (high / low).ln();
+    let x = |figures: &Figures| left + WIDTH * share((across.of)(figures), low, high);
+    let y = |figures: &Figures| top + HEIGHT * (1.0 - share((up.of)(figures), least, most));
     for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
-        let (at, ms) = (y(most * share), most * share);
+        let (at, ms) = (top + HEIGHT * (1.0 - share), least * (most / least).powf(share));
         let _ = writeln!(svg, "<path d=\"M{left:.1} {at:.1}h{WIDTH}\" stroke=\"#e5e7eb\"/>");
         let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{ms:.0}</text>", left - 6.0, at + 4.0);
         let (at, value) = (left + WIDTH * share, low * (high / low).powf(share));
@@ -88,12 +91,12 @@ fn draw(
         across.name
     );
     for ((_, line), colour) in lines.iter().zip(COLOURS) {
-        let points: Vec<String> = line.iter().map(|f| format!("{:.1},{:.1}", x(f), y((up.of)(f)))).collect();
+        let points: Vec<String> = line.iter().map(|f| format!("{:.1},{:.1}", x(f), y(f))).collect();
         let points = points.join(" ");
         let _ = writeln!(svg, "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{points}\"/>");
     }
     for row in rows {
-        let (x, y) = (x(&row.figures), y((up.of)(&row.figures)));
+        let (x, y) = (x(&row.figures), y(&row.figures));
         let colour = if row.name.starts_with("adaptive") { COLOURS[0] } else { "#d1495b" };
         let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"/>");
         // Names of what lies far to the right end at their points.

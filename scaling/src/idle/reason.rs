@@ -93,25 +93,21 @@ impl fmt::Display for IdleReason {
                 )
             }
             Self::Step { idle_millis, after_seconds, rung, instead } => {
-                write!(
-                    f,
-                    "idle for {}, scaling.idle says {rung} after {}",
-                    Time(*idle_millis),
-                    Time(after_seconds.saturating_mul(1000))
-                )?;
-                instead.map_or(Ok(()), |instead| write!(f, "; {rung} is not available here, {instead} takes its place"))
+                let substituted = |instead| format!("; {rung} is not available here, {instead} takes its place");
+                let (idle, after) = (Time(*idle_millis), Time(after_seconds.saturating_mul(1000)));
+                let instead = instead.map(substituted).unwrap_or_default();
+                write!(f, "idle for {idle}, scaling.idle says {rung} after {after}{instead}")
             }
             Self::Cheapest { rung, idle_millis, gaps, wait_micros, cost, active_cost } => {
+                let (idle, wait) = (Time(*idle_millis), Micros(*wait_micros));
+                let beside = match rung {
+                    Rung::Active => "and no other rung costs less".to_owned(),
+                    _ => format!("{active_cost} if it stayed Active"),
+                };
                 write!(
                     f,
-                    "idle for {}: by {gaps} known gaps the next request waits {} on average",
-                    Time(*idle_millis),
-                    Micros(*wait_micros)
-                )?;
-                match rung {
-                    Rung::Active => write!(f, " for an expected {cost} MiB·s, and no other rung costs less"),
-                    _ => write!(f, " for an expected {cost} MiB·s, {active_cost} if it stayed Active"),
-                }
+                    "idle for {idle}: by {gaps} known gaps the next request waits {wait} on average for an expected {cost} MiB·s, {beside}"
+                )
             }
             Self::Prewarm { idle_millis, stay_millis, percent, gaps } => write!(
                 f,
