@@ -123,6 +123,11 @@ mod tests {
         let busy = Window { busy_milli: 100_000, ..window };
         assert_eq!(busy.offered(window.service()).milli(), 10_000);
         assert_eq!(Window { completed: 0, ..window }.service(), None);
+        assert_eq!(
+            Window { busy_milli: 0, ..window }.service(),
+            None,
+            "what took no time that was counted has no known time"
+        );
     }
 
     #[test]
