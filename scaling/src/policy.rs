@@ -189,6 +189,17 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_takes_its_limit_or_its_target_of_concurrency_before_others_wait() {
+        let slots = |metric, target_concurrency, concurrency_limit| {
+            Policy { metric, target_concurrency, concurrency_limit, ..Policy::default() }.slots()
+        };
+        assert_eq!(slots(Metric::Concurrency, 20, 10), 10);
+        assert_eq!(slots(Metric::Concurrency, 20, 0), 20);
+        assert_eq!(slots(Metric::Concurrency, 0, 0), DEFAULT_TARGET);
+        assert_eq!(slots(Metric::Rps, 20, 0), DEFAULT_TARGET, "the target of concurrency is not in force");
+    }
+
+    #[test]
     fn a_rate_has_a_default_target_and_a_hard_limit_beside_it() {
         let targets = |target_rps, concurrency_limit| {
             let policy = Policy { metric: Metric::Rps, target_rps, concurrency_limit, ..Policy::default() };

@@ -163,6 +163,11 @@ mod tests {
         }
         let reason = scheduled(&office, at("2026-11-20T12:00:00Z")).floor.unwrap().reason;
         assert_eq!(reason, FloorReason::Schedule("office".into()));
+        // Of two that ask for as many, the author's first is named.
+        let [office] = office;
+        let both = [office, Schedule::parse("shop", "0 9 * * *", "0 17 * * *", "Etc/UTC", 5).unwrap()];
+        let reason = scheduled(&both, at("2026-11-20T12:00:00Z")).floor.unwrap().reason;
+        assert_eq!(reason, FloorReason::Schedule("office".into()));
     }
 
     #[test]
