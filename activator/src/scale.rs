@@ -1,9 +1,11 @@
-//! Reading and writing a Deployment's `/scale`: the only thing that the activator ever writes to Kubernetes.
+//! All that the activator ever writes to Kubernetes: a Deployment's `/scale`, and the CPU of throttled pods, which it gives back.
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use pilotlight_crds::names::MANAGER_ACTIVATOR;
+use pilotlight_crds::throttle;
 use std::time::Duration;
 
 /// A Deployment's `/scale`.
@@ -57,6 +59,10 @@ pub trait ScalePort: Send + Sync + 'static {
         replicas: i32,
         resource_version: &'a str,
     ) -> BoxFuture<'a, Result<(), ScaleError>>;
+
+    /// Gives a throttled pod its CPU back. Once it has returned, the pod has it, and no throttling that was begun before can take it
+    /// any more. Nothing to do is no error.
+    fn restore<'a>(&'a self, namespace: &'a str, pod: &'a str, uid: &'a str) -> BoxFuture<'a, Result<(), ScaleError>>;
 }
 
 /// One call must not hold a wake up for longer.
@@ -106,6 +112,21 @@ impl ScalePort for KubeScale {
                 "spec": { "replicas": replicas },
             });
             within(api.patch_scale(deployment, &params, &Patch::Merge(&patch))).await?;
+            Ok(())
+        })
+    }
+
+    fn restore<'a>(&'a self, namespace: &'a str, pod: &'a str, uid: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async move {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
+            // First the mark: from then on a resize that was sent for it fails. The answer tells what is left to be done.
+            let unmarked = Patch::Strategic(throttle::unmark(uid));
+            let found = within(api.patch(pod, &params, &unmarked)).await?;
+            if let Some(cpu) = throttle::to_give_back(&found) {
+                let resize = Patch::Strategic(cpu.resize(uid, None));
+                within(api.patch_subresource("resize", pod, &params, &resize)).await?;
+            }
             Ok(())
         })
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::function::FunctionCell;
+use crate::index::PodView;
 use crate::scale::{Scale, ScaleError};
 
 /// How often a wake is asserted again.
@@ -14,7 +15,7 @@ pub const ASSERT_EVERY: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
 /// What a Function's waiting requests need.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Need {
     /// Nothing waits, or slots will be free by themselves.
     Nothing,
@@ -36,6 +37,11 @@ pub enum Need {
     Fence {
         /// The Deployment that it is about.
         deployment: Arc<str>,
+    },
+    /// A hand-shake about throttling ran out: make sure that it cannot happen any more, and that these pods have their CPU.
+    Restore {
+        /// Those in its scope that are still there.
+        pods: Vec<Arc<PodView>>,
     },
 }
 
@@ -74,6 +80,11 @@ pub async fn run(cell: Arc<FunctionCell>) {
             Need::Wake { deployment, replicas, look_at } => (wake(&cell, &deployment, replicas).await, look_at),
             Need::Fence { deployment } => {
                 let result = fence(&cell, &deployment).await;
+                let now = Instant::now();
+                (result, Some(now))
+            }
+            Need::Restore { pods } => {
+                let result = restore_all(&cell, &pods).await;
                 let now = Instant::now();
                 (result, Some(now))
             }
@@ -126,6 +137,20 @@ async fn fence(cell: &Arc<FunctionCell>, deployment: &str) -> Result<(), ScaleEr
         }
         Write::Nothing => cell.fenced(asked, true),
     }
+    Ok(())
+}
+
+async fn restore_all(cell: &Arc<FunctionCell>, pods: &[Arc<PodView>]) -> Result<(), ScaleError> {
+    let asked = Instant::now();
+    for pod in pods {
+        match cell.scale().restore(&cell.key.namespace, &pod.name, &pod.uid).await {
+            // A pod that is gone is not throttled any more.
+            Ok(()) | Err(ScaleError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    info!(function = %cell.key.name, namespace = %cell.key.namespace, pods = pods.len(), "fenced a throttling that was never released");
+    cell.restored(asked);
     Ok(())
 }
 

@@ -21,9 +21,15 @@ pub const STALLED: &str = "Stalled";
 pub const REPLICAS_CONTESTED: &str = "ReplicasContested";
 /// Abnormal-true: the beacon beside the function does not run, so wakes take longer. The function itself is well.
 pub const BEACON_FAILING: &str = "BeaconFailing";
+/// Abnormal-true: a rung of `scaling.idle` cannot be had. Pods stay on the one before.
+pub const RUNG_UNAVAILABLE: &str = "RungUnavailable";
 
 /// Reason of `Active=False` at zero pods.
 pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+/// Reason of `Active=True`: pods that nobody uses have next to no CPU.
+pub const THROTTLED: &str = "Throttled";
+/// Reason of `RungUnavailable=True`: the API server does not let pods be resized.
+pub const RESIZE_REFUSED: &str = "ResizeRefused";
 /// Reason of `Active=True`.
 pub const RUNNING: &str = "Running";
 /// Reason of `Ready=True`.

@@ -110,12 +110,26 @@ pub struct DrainRequest {
     pub handshake: String,
     /// Which pods.
     pub scope: DrainScope,
+    /// What becomes of them.
+    #[serde(default)]
+    pub purpose: DrainPurpose,
     /// For how long the activator keeps to it without a release, in milliseconds.
     pub ttl_millis: u64,
     /// For scope `Pods`: how long the activator may wait for requests at these pods to end, sending them no new ones, before it
     /// answers `busy`; in milliseconds.
     #[serde(default)]
     pub wait_millis: u64,
+}
+
+/// What becomes of the pods that a hand-shake is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DrainPurpose {
+    /// They go.
+    #[default]
+    Remove,
+    /// They lose their CPU, and are used again.
+    Throttle,
 }
 
 /// The pods that a hand-shake is about.
@@ -140,7 +154,7 @@ pub enum DrainScope {
 pub enum DrainResponse {
     /// Nothing is in flight at these pods and nothing will be until release, or a fence after the ttl.
     Drained,
-    /// Something is in flight or waiting; the activator goes on as before.
+    /// Something is in flight or waiting, or for throttling was so a moment ago; the activator goes on as before.
     Busy {
         /// Requests at the pods in scope.
         in_flight: u32,
@@ -167,7 +181,7 @@ pub struct ReleaseRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DrainOutcome {
-    /// The pods in scope are going.
+    /// What the hand-shake was for has been asked of Kubernetes: the pods in scope are going, or are throttled.
     Committed,
     /// They stay.
     Aborted,

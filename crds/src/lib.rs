@@ -12,6 +12,7 @@ pub mod policy;
 pub mod rules;
 pub mod schema;
 pub mod status;
+pub mod throttle;
 pub mod workload;
 
 pub use function::{Function, FunctionSpec};

@@ -16,6 +16,12 @@ pub const MANAGED_BY: &str = "pilotlight";
 pub const ANNOTATION_REVISION_HASH: &str = "pilotlight.dev/revision-hash";
 /// Annotation on a revision's Deployment: its number, decimal.
 pub const ANNOTATION_REVISION_NUMBER: &str = "pilotlight.dev/revision-number";
+/// Label on a pod: the rung of the idle ladder that it was put on; absent where it serves as it was made.
+pub const LABEL_RUNG: &str = "pilotlight.dev/rung";
+/// Value of [`LABEL_RUNG`]: little CPU.
+pub const RUNG_THROTTLED: &str = "Throttled";
+/// Annotation on a pod that was throttled: the CPU that its function's container had, `<request>/<limit>`.
+pub const ANNOTATION_CPU: &str = "pilotlight.dev/cpu";
 /// Annotation on a pod that kube-controller-manager reads when it chooses victims.
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Label of an EndpointSlice that names its Service.

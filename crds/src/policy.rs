@@ -57,12 +57,53 @@ pub struct Scaling {
     /// Seconds that load must stay lower before pods are removed. Default 0.
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_delay_seconds: u32,
+    /// What becomes of pods that nobody asks anything of, before the Function goes to zero after `idleSeconds` (or where a floor such as
+    /// `minReplicas` keeps them). Absent: they stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Idle>,
     /// Floors by the time of day: so many pods at least from each `start` to the next `end`, load or not. Where several are in force the
     /// highest counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub schedules: Vec<ScalingSchedule>,
+}
+
+/// What becomes of pods that nobody asks anything of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Idle {
+    /// Rungs of the idle ladder, each from so many seconds without a request on.
+    #[schemars(length(min = 1, max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["rung"]))]
+    pub steps: Vec<IdleStep>,
+}
+
+/// One step down the idle ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IdleStep {
+    /// Seconds without a request until it is taken; less than `idleSeconds`.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub after_seconds: u32,
+    /// Where to. `Throttled`: pods keep their process and memory and lose nearly all of their CPU, until the next request; needs
+    /// `resources.limits.cpu`.
+    pub rung: IdleRung,
+}
+
+/// A rung that pods can be put on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IdleRung {
+    /// Process and memory stay; CPU at 10m.
+    Throttled,
+}
+
+impl Scaling {
+    /// Seconds without a request until pods are throttled; `None`: they are not.
+    pub fn throttle_after_seconds(&self) -> Option<u32> {
+        let steps = self.idle.iter().flat_map(|idle| &idle.steps);
+        steps.filter(|step| step.rung == IdleRung::Throttled).map(|step| step.after_seconds).min()
+    }
 }
 
 /// What load is measured by.
@@ -120,6 +161,7 @@ impl Default for Scaling {
             panic_threshold_percent: 200,
             idle_seconds: 60,
             scale_down_delay_seconds: 0,
+            idle: None,
             schedules: Vec::new(),
         }
     }

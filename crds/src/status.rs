@@ -124,6 +124,8 @@ pub enum RevisionState {
 pub enum Rung {
     /// Pods run, or are starting.
     Active,
+    /// Pods run with next to no CPU.
+    Throttled,
     /// No pods.
     Zero,
 }

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod contention;
 pub mod context;
 pub mod controller;
+pub mod cpu;
 pub mod drift;
 pub mod http;
 pub mod leader;

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::autoscaler::{Affected, Autoscaler, AutoscalerContext, AutoscalerMetrics, ScalingEvent};
+use crate::autoscaler::{Affected, Autoscaler, AutoscalerContext, AutoscalerMetrics, ScalingEvent, ScalingEventKind};
 use crate::cache::{Caches, Triggers};
 use crate::cli::RunArgs;
 use crate::context::Context;
@@ -101,6 +101,10 @@ async fn lead(
         token,
         functions: caches.functions.clone(),
         deployments: caches.deployments.store.clone(),
+        pods: {
+            let pods = caches.pods.clone();
+            Arc::new(move |namespace, name| pods.of(namespace, name))
+        },
         metrics: autoscaler_metrics,
         events,
         shutdown,
@@ -127,7 +131,7 @@ async fn lead(
         () = reconcile_on_activator_changes(&context, &triggers) => {
             bail!("the autoscaler ended; this is a bug")
         }
-        () = tell_scaling(&context, scaling_events) => {
+        () = tell_scaling(&context, &triggers, scaling_events) => {
             bail!("the autoscaler's events ended; this is a bug")
         }
         () = housekeeping(&context) => unreachable!("it has no end"),
@@ -171,11 +175,15 @@ async fn reconcile_on_activator_changes(context: &Context, triggers: &Triggers) 
     std::future::pending::<()>().await;
 }
 
-async fn tell_scaling(context: &Context, mut events: mpsc::Receiver<ScalingEvent>) {
+async fn tell_scaling(context: &Context, triggers: &Triggers, mut events: mpsc::Receiver<ScalingEvent>) {
     while let Some(event) = events.recv().await {
         let function = ObjectRef::new(&event.name).within(&event.namespace);
         if let Some(function) = context.caches.functions.get(&function) {
             publish_scaling(&context.recorder, &function, &event).await;
+            if event.kind == ScalingEventKind::ResizeRefused {
+                // A condition tells of it, too.
+                let _ = triggers.send(ObjectRef::from_obj(&*function));
+            }
         }
     }
     std::future::pending::<()>().await;

@@ -76,6 +76,8 @@ pub enum FloorReason {
 pub enum Rung {
     /// Pods run, or are starting.
     Active,
+    /// Pods run with next to no CPU.
+    Throttled,
     /// No pods.
     Zero,
 }
@@ -95,9 +97,34 @@ pub struct Decision {
     pub memory: Memory,
 }
 
-/// Decides how many replicas a Function should have.
+/// Decides how many replicas a Function should have, and which rung they should be on.
 #[must_use]
 pub fn decide(input: &Input<'_>) -> Decision {
+    let mut decision = replicas(input);
+    if let Some(after) = input.policy.throttle_after_seconds
+        && input.current > 0
+        && decision.replicas > 0
+        && !is_open(input)
+    {
+        let silent = silence(input, &decision.memory).millis;
+        let missing = (u64::from(after) * 1000).saturating_sub(silent);
+        if missing > 0 {
+            let check =
+                input.now.0.saturating_add(if silent > 0 { missing.max(SOON_MILLIS) } else { TICK_SECONDS * 1000 });
+            decision.next_check = Some(decision.next_check.map_or(Millis(check), |other| other.min(Millis(check))));
+        } else if decision.replicas == input.current {
+            decision.rung = Rung::Throttled;
+        }
+    }
+    decision
+}
+
+/// Whether requests reach pods past the activators: nobody would give a pod its CPU back in time.
+fn is_open(input: &Input<'_>) -> bool {
+    input.floor.as_ref().is_some_and(|floor| floor.reason == FloorReason::FailOpen)
+}
+
+fn replicas(input: &Input<'_>) -> Decision {
     let mut memory = input.memory.clone();
     memory.see(input.current, input.now);
     if input.current == 0 {

@@ -60,6 +60,8 @@ pub struct Policy {
     pub target_utilization_percent: u32,
     /// Seconds over which load is averaged.
     pub stable_window_seconds: u32,
+    /// Seconds without a request until replicas that stay lose their CPU. `None`: they do not.
+    pub throttle_after_seconds: Option<u32>,
     /// Length of the panic window, in percent of the stable window.
     pub panic_window_percent: u32,
     /// Load in the panic window, in percent of what the ready pods are meant to bear, from which on scaling panics.
@@ -88,6 +90,7 @@ impl Default for Policy {
             concurrency_limit: 0,
             target_utilization_percent: 70,
             stable_window_seconds: 60,
+            throttle_after_seconds: None,
             panic_window_percent: 10,
             panic_threshold_percent: 200,
             idle_seconds: 60,

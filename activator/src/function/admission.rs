@@ -114,6 +114,11 @@ impl Slot {
         }
     }
 
+    /// Its pod is throttled.
+    fn is_starved(&self) -> bool {
+        matches!(&self.place, Place::Pod(slot) if slot.starved)
+    }
+
     /// The pod began to answer.
     pub fn answered(&mut self) {
         if let Place::Pod(slot) = &mut self.place
@@ -265,6 +270,9 @@ impl FunctionCell {
     async fn settle(self: &Arc<Self>, seq: Seq, entry: Entry, arrived: Instant) -> Result<Admitted, Refusal> {
         let receiver = match entry {
             Entry::Slot(slot, config) => {
+                if slot.starved {
+                    self.restore_starved();
+                }
                 let slot = self.guard(slot);
                 return Ok(Admitted { slot, seq, waited: false, cold: None, config });
             }
@@ -359,6 +367,9 @@ impl FunctionCell {
                     return true;
                 }
             };
+            if granted.slot.is_starved() {
+                self.restore_starved();
+            }
             if let Err(Ok(unclaimed)) = waiter.answer.send(Ok(granted)) {
                 self.take_back(unclaimed.slot, now);
             }

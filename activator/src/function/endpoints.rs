@@ -58,6 +58,8 @@ pub struct Endpoint {
     pub in_flight: u32,
     /// Requests that other activators still have at it.
     pub occupied: u32,
+    /// Its CPU has to be given back once a request is at it.
+    throttled: bool,
     blocked: bool,
     probing: bool,
     refused: bool,
@@ -82,6 +84,7 @@ impl Endpoint {
             phase: Phase::Starting,
             in_flight: 0,
             occupied: 0,
+            throttled: pod.throttled,
             blocked: false,
             probing: false,
             refused: false,
@@ -137,6 +140,7 @@ impl Endpoints {
                         endpoint.phase = Phase::Starting;
                     }
                     endpoint.was_ready = pod.ready;
+                    endpoint.throttled = pod.throttled;
                     // It had left the watch and came back: one entry for each pod, or its limit would count twice.
                     if endpoint.phase == Phase::Draining {
                         endpoint.phase = Phase::Starting;
@@ -335,6 +339,11 @@ impl Endpoints {
                 _ => None,
             })
             .min()
+    }
+
+    /// Uids of throttled pods that requests are at.
+    pub fn starved(&self) -> Vec<Arc<str>> {
+        self.iter().filter(|e| e.throttled && e.in_flight > 0).map(|e| e.uid.clone()).collect()
     }
 
     /// Requests at the pods in scope.

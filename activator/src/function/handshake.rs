@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pilotlight_crds::control::DrainScope;
+use pilotlight_crds::control::{DrainPurpose, DrainRequest, DrainScope};
 
 /// One hand-shake that was answered with `drained`.
 #[derive(Clone, Debug)]
 struct Handshake {
     id: String,
     scope: DrainScope,
+    purpose: DrainPurpose,
     expires: Instant,
 }
 
@@ -32,15 +33,17 @@ pub fn covers(scope: &DrainScope, revision: &str, uid: &str) -> bool {
 
 impl Handshakes {
     /// Keeps to a hand-shake from now on. The same id again renews it.
-    pub fn open(&mut self, id: &str, scope: DrainScope, expires: Instant) {
+    pub fn open(&mut self, request: &DrainRequest, expires: Instant) {
+        let (id, scope, purpose) = (request.handshake.clone(), request.scope.clone(), request.purpose);
         self.open.retain(|h| h.id != id);
-        self.open.push(Handshake { id: id.to_owned(), scope, expires });
+        self.open.push(Handshake { id, scope, purpose, expires });
     }
 
-    /// Ends a hand-shake and gives its scope; `None` for one that is unknown, or was fenced before.
-    pub fn close(&mut self, id: &str) -> Option<DrainScope> {
+    /// Ends a hand-shake and gives its scope and purpose; `None` for one that is unknown, or was fenced before.
+    pub fn close(&mut self, id: &str) -> Option<(DrainScope, DrainPurpose)> {
         let at = self.open.iter().position(|h| h.id == id)?;
-        Some(self.open.swap_remove(at).scope)
+        let closed = self.open.swap_remove(at);
+        Some((closed.scope, closed.purpose))
     }
 
     /// Whether a pod must not be used.
@@ -48,9 +51,9 @@ impl Handshakes {
         self.open.iter().any(|h| covers(&h.scope, revision, uid))
     }
 
-    /// The scope of the first one whose time is over without a release.
-    pub fn expired(&self, now: Instant) -> Option<&DrainScope> {
-        self.open.iter().find(|h| h.expires <= now).map(|h| &h.scope)
+    /// Scope and purpose of the first one whose time is over without a release.
+    pub fn expired(&self, now: Instant) -> Option<(&DrainScope, DrainPurpose)> {
+        self.open.iter().find(|h| h.expires <= now).map(|h| (&h.scope, h.purpose))
     }
 
     /// When the next one runs out.
@@ -58,11 +61,11 @@ impl Handshakes {
         self.open.iter().map(|h| h.expires).filter(|at| *at > now).min()
     }
 
-    /// Forgets all that had run out at `asked` (when the fence began), after a fence that succeeded; gives their scopes.
-    pub fn fenced(&mut self, asked: Instant) -> Vec<DrainScope> {
+    /// Forgets all for this purpose that had run out at `asked` (when the fence began), after a fence that succeeded; gives their scopes.
+    pub fn fenced(&mut self, asked: Instant, purpose: DrainPurpose) -> Vec<DrainScope> {
         let mut scopes = Vec::new();
         self.open.retain(|h| {
-            let over = h.expires <= asked;
+            let over = h.expires <= asked && h.purpose == purpose;
             if over {
                 scopes.push(h.scope.clone());
             }

@@ -8,6 +8,7 @@ pub mod outlier;
 pub mod owning;
 pub mod queue;
 pub mod ramp;
+mod restoring;
 pub mod retry;
 pub mod samples;
 pub mod state;
@@ -37,6 +38,7 @@ use crate::wake::{self, Need};
 pub use admission::{Admitted, Slot};
 
 use admission::{Waiter, breathe};
+use restoring::Restoring;
 use samples::Bucket;
 use state::{PROBE_TROUBLE, State};
 
@@ -56,6 +58,7 @@ pub struct FunctionCell {
     wake_changed: Notify,
     /// A slot was given back.
     slot_freed: Notify,
+    restoring: Restoring,
 }
 
 impl FunctionCell {
@@ -71,6 +74,7 @@ impl FunctionCell {
             shared,
             wake_changed: Notify::new(),
             slot_freed: Notify::new(),
+            restoring: Restoring::default(),
         }
     }
 
@@ -121,6 +125,7 @@ impl FunctionCell {
         let targets = self.lock().update(now, config, pods, cause, connect);
         self.probe(targets);
         self.claim();
+        self.restore_starved();
         self.hand_out(now);
         self.wake_changed.notify_one();
     }
@@ -219,6 +224,11 @@ impl FunctionCell {
         self.metrics.wakes.inc();
     }
 
+    /// Counts a throttled pod that got its CPU back.
+    pub fn count_restore(&self) {
+        self.metrics.balance.restores.inc();
+    }
+
     /// A fence succeeded.
     pub fn fenced(self: &Arc<Self>, asked: Instant, gone: bool) {
         let now = Instant::now();
@@ -303,6 +313,7 @@ impl FunctionCell {
             state.reprieve(now)
         };
         self.probe(targets);
+        self.restore_starved();
         self.hand_out(now);
     }
 

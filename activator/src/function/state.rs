@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pilotlight_crds::control::DrainPurpose;
+
 use crate::endpoint::{ProbeTarget, Upstream};
 use crate::index::function::Certainty;
 use crate::index::{Cause, FunctionConfig, PodView};
@@ -13,7 +15,7 @@ use crate::wake::Need;
 
 use super::balance::Spread;
 use super::endpoints::{Endpoints, SlotRef};
-use super::handshake::{Handshakes, fence_target};
+use super::handshake::{Handshakes, covers, fence_target};
 use super::queue::{Queue, QueueError, Seq};
 use super::retry::RetryBudget;
 use super::samples::{Bucket, Sampler};
@@ -256,7 +258,11 @@ impl<W> State<W> {
             return Need::Nothing;
         }
         let revision_of = |uid: &str| self.pods.iter().find(|p| &*p.uid == uid).map(|p| p.revision.clone());
-        if let Some(scope) = self.handshakes.expired(now) {
+        if let Some((scope, purpose)) = self.handshakes.expired(now) {
+            if purpose == DrainPurpose::Throttle {
+                let pods = self.pods.iter().filter(|pod| covers(scope, &pod.revision, &pod.uid));
+                return Need::Restore { pods: pods.cloned().collect() };
+            }
             let target = fence_target(scope, revision_of).or_else(|| self.config.revision.clone());
             return target.map_or(Need::Look { at: None }, |deployment| Need::Fence { deployment });
         }
@@ -340,6 +346,12 @@ impl<W> State<W> {
     pub fn is_still(&self) -> bool {
         let busy = self.wake_running || self.handing_out;
         self.pods.is_empty() && self.endpoints.is_empty() && self.queue.is_empty() && !busy && self.sampler.is_still()
+    }
+
+    /// Whether there were requests in the second that runs, or in the one before.
+    fn was_asked_lately(&mut self, now: Instant) -> bool {
+        let running = self.sample_running(now);
+        !running.is_quiet() || running.second.checked_sub(1).is_some_and(|last| self.sampler.closed(last).is_some())
     }
 
     /// The second that runs.

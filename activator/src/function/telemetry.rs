@@ -1,4 +1,4 @@
-//! What is counted of retries and ejections. Each Function holds its own series, so that counting touches an atomic only.
+//! What is counted of retries, ejections and throttled pods. Each Function holds its own series, so that counting touches an atomic only.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -39,6 +39,7 @@ pub struct BalanceMetrics {
     retries: Family<RetryLabels, Counter>,
     exhausted: Family<Labels, Counter>,
     ejections: Family<Labels, Counter>,
+    restores: Family<Labels, Counter>,
 }
 
 impl BalanceMetrics {
@@ -50,6 +51,8 @@ impl BalanceMetrics {
         registry.register("retry_budget_exhausted", exhausted, self.exhausted.clone());
         let ejections = "Pods that got no more requests for a while because they kept failing";
         registry.register("ejections", ejections, self.ejections.clone());
+        let restores = "Throttled pods that got their CPU back for a request";
+        registry.register("restores", restores, self.restores.clone());
     }
 
     /// A Function's own series.
@@ -59,6 +62,7 @@ impl BalanceMetrics {
             replayed: self.retries.get_or_create_owned(&retry_labels(key, REPLAYED)),
             exhausted: self.exhausted.get_or_create_owned(&labels(key)),
             ejections: self.ejections.get_or_create_owned(&labels(key)),
+            restores: self.restores.get_or_create_owned(&labels(key)),
         }
     }
 
@@ -68,6 +72,7 @@ impl BalanceMetrics {
         self.retries.remove(&retry_labels(key, REPLAYED));
         self.exhausted.remove(&labels(key));
         self.ejections.remove(&labels(key));
+        self.restores.remove(&labels(key));
     }
 }
 
@@ -82,4 +87,6 @@ pub struct FunctionBalance {
     pub exhausted: Counter,
     /// Pods ejected.
     pub ejections: Counter,
+    /// Throttled pods that got their CPU back.
+    pub restores: Counter,
 }

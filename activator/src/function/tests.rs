@@ -25,6 +25,10 @@ impl ScalePort for OneReplica {
     fn set<'a>(&'a self, _: &'a str, _: &'a str, _: i32, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async { Err(ScaleError::Conflict) })
     }
+
+    fn restore<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 struct World {
@@ -61,6 +65,7 @@ impl World {
             ready: false,
             diagnosis: None,
             beacon: PodBeacon::default(),
+            throttled: false,
         };
         cell.update(cell.config(), vec![Arc::new(pod)], None);
     }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use pilotlight_crds::diagnosis::{Diagnosis, diagnose, serves};
 use pilotlight_crds::names;
+use pilotlight_crds::throttle;
 use pilotlight_crds::workload::Protocol;
 
 use super::function::FunctionKey;
@@ -42,6 +43,8 @@ pub struct PodView {
     pub diagnosis: Option<Diagnosis>,
     /// What its beacon may say, and has said.
     pub beacon: PodBeacon,
+    /// It is throttled, or is about to be: requests at it need its CPU back.
+    pub throttled: bool,
 }
 
 /// What a pod's beacon may say, and has said.
@@ -113,6 +116,7 @@ impl PodView {
             finished: matches!(phase, "Succeeded" | "Failed"),
             ready: serves(pod),
             diagnosis: diagnose(pod, &[]),
+            throttled: throttle::to_give_back(pod).is_some(),
         })
     }
 

@@ -69,6 +69,10 @@ impl ScalePort for OneReplica {
     fn set<'a>(&'a self, _: &'a str, _: &'a str, _: i32, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async { Err(ScaleError::Conflict) })
     }
+
+    fn restore<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 fn config() -> Arc<FunctionConfig> {
@@ -123,6 +127,7 @@ impl World {
             ready: true,
             diagnosis: None,
             beacon: PodBeacon::default(),
+            throttled: false,
         };
         cell.update(config(), vec![Arc::new(pod)], None);
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,101 +24,16 @@ use pilotlight_activator::limits::Limits;
 use pilotlight_activator::proxy::forwarded::Trust;
 use pilotlight_activator::route::Domains;
 use pilotlight_activator::runtime::{Activator, Config};
-use pilotlight_activator::scale::{Scale, ScaleError, ScalePort};
 use pilotlight_activator::shutdown::DrainSettings;
 use pilotlight_activator::telemetry::TelemetryConfig;
 use pilotlight_crds::Function;
 use pilotlight_crds::status::{FunctionStatus, RouteStatus};
 use tokio::net::TcpListener;
 
+use crate::fake_scale::FakeScale;
+
 pub(crate) const TOKEN: &str = "operator's token";
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// `/scale` in memory.
-#[derive(Default)]
-pub(crate) struct FakeScale {
-    state: Mutex<FakeState>,
-}
-
-#[derive(Default)]
-struct FakeState {
-    replicas: i32,
-    version: u64,
-    writes: Vec<i32>,
-    reads: u32,
-    down: bool,
-}
-
-impl FakeScale {
-    pub(crate) fn writes(&self) -> Vec<i32> {
-        self.state.lock().unwrap().writes.clone()
-    }
-
-    pub(crate) fn reads(&self) -> u32 {
-        self.state.lock().unwrap().reads
-    }
-
-    pub(crate) fn set_down(&self, down: bool) {
-        self.state.lock().unwrap().down = down;
-    }
-
-    /// As the operator would.
-    pub(crate) fn write(&self, replicas: i32) {
-        let mut state = self.state.lock().unwrap();
-        state.replicas = replicas;
-        state.version += 1;
-    }
-
-    pub(crate) fn version(&self) -> u64 {
-        self.state.lock().unwrap().version
-    }
-
-    /// As the operator would, on condition of the version; `false` on conflict.
-    pub(crate) fn write_if(&self, replicas: i32, version: u64) -> bool {
-        let mut state = self.state.lock().unwrap();
-        if state.version != version {
-            return false;
-        }
-        state.replicas = replicas;
-        state.version += 1;
-        true
-    }
-}
-
-impl ScalePort for FakeScale {
-    fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Scale, ScaleError>> {
-        Box::pin(async {
-            let mut state = self.state.lock().unwrap();
-            state.reads += 1;
-            if state.down {
-                return Err(ScaleError::Unavailable("connection refused".into()));
-            }
-            Ok(Scale { replicas: state.replicas, resource_version: state.version.to_string() })
-        })
-    }
-
-    fn set<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-        replicas: i32,
-        version: &'a str,
-    ) -> BoxFuture<'a, Result<(), ScaleError>> {
-        Box::pin(async move {
-            let mut state = self.state.lock().unwrap();
-            if state.down {
-                return Err(ScaleError::Unavailable("connection refused".into()));
-            }
-            if state.version.to_string() != version {
-                return Err(ScaleError::Conflict);
-            }
-            state.replicas = replicas;
-            state.version += 1;
-            state.writes.push(replicas);
-            Ok(())
-        })
-    }
-}
 
 /// An activator with one Function, `hello` in `shop`.
 pub(crate) struct World {

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::certificates::{Mount, client_config, connect, exchange, make, shown, tls, world};
-use crate::harness::{FakePod, FakeScale, World, empty, eventually, full, header_pairs, read, send, text};
+use crate::fake_scale::FakeScale;
+use crate::harness::{FakePod, World, empty, eventually, full, header_pairs, read, send, text};
 
 const NAME: &str = "hello.shop.fn.example.com";
 

@@ -13,6 +13,9 @@ mod child;
 mod conformance;
 mod corpus;
 mod downgrade;
+#[path = "../activator/fake_scale.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod fake_scale;
 mod floods;
 mod fuzz;
 mod h2wire;

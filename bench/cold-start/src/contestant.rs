@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use pilotlight_e2e::cold_start::{ANSWERED, Cold};
-use pilotlight_e2e::fixture::image;
+use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::floor::{self, FloorStart};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::timeline::Observer;
+use pilotlight_e2e::wait::until;
 use serde_json::json;
 
 use crate::subject::{Subject, Variant};
 
+/// CPU limit of a throttled pod's function.
+const THROTTLED_LIMIT: &str = "10m";
 /// Name of every contestant's Function, in its own namespace.
 pub(crate) const NAME: &str = "hello";
 
@@ -36,6 +40,7 @@ pub(crate) struct Contestant {
 pub(crate) enum Looking<'a> {
     Floor(Observer),
     Function(Cold<'a>),
+    Throttled,
 }
 
 impl Contestant {
@@ -68,7 +73,23 @@ impl Contestant {
                 self.stage.ready(NAME).await?;
                 self.stage.functions.at_zero(NAME).await
             }
+            Variant::Throttled => {
+                let spec = json!({
+                    "image": image,
+                    "runtimeClassName": class,
+                    "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "10m"}},
+                    "scaling": {"idleSeconds": 3600, "idle": {"steps": [{"afterSeconds": 1, "rung": "Throttled"}]}},
+                });
+                self.stage.functions.create(NAME, spec).await?;
+                self.stage.ready(NAME).await?;
+                self.rest().await
+            }
         }
+    }
+
+    /// Whether it has no pod before a start.
+    pub(crate) fn rests_at_zero(&self) -> bool {
+        self.subject.variant != Variant::Throttled
     }
 
     /// The namespace with its pods.
@@ -81,6 +102,7 @@ impl Contestant {
         Ok(match self.subject.variant {
             Variant::Floor => Looking::Floor(floor::look(&self.stage).await),
             Variant::ZeroWithoutBeacon | Variant::Zero => Looking::Function(Cold::of(&self.stage, NAME).await?),
+            Variant::Throttled => Looking::Throttled,
         })
     }
 
@@ -92,6 +114,12 @@ impl Contestant {
                 let started = cold.first_request().await?;
                 Ok(Start { answered: started.answer.took, ready: None, phases: started.moments })
             }
+            Looking::Throttled => {
+                let pods = self.stage.functions.pods(NAME).await?;
+                ensure!(all_throttled(&pods), "a start must begin with a throttled pod");
+                let answered = self.stage.ok(NAME, "/").await?.took;
+                Ok(Start { answered, ready: None, phases: vec![(ANSWERED, answered)] })
+            }
         }
     }
 
@@ -100,6 +128,11 @@ impl Contestant {
         match self.subject.variant {
             Variant::Floor => floor::scale(&self.stage, 0).await,
             Variant::ZeroWithoutBeacon | Variant::Zero => self.stage.functions.at_zero(NAME).await,
+            Variant::Throttled => {
+                let pods = || self.stage.functions.pods(NAME);
+                until("the pod to be throttled", PATIENCE, pods, |pods| all_throttled(pods)).await?;
+                Ok(())
+            }
         }
     }
 
@@ -107,6 +140,16 @@ impl Contestant {
     pub(crate) async fn strike(self) -> Result<()> {
         self.stage.strike().await
     }
+}
+
+/// Whether there are pods, and kubelet has taken the CPU of all of them.
+fn all_throttled(pods: &[Pod]) -> bool {
+    let throttled = |pod: &Pod| {
+        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        let mut limits = statuses.filter_map(|status| status.resources.as_ref()?.limits.as_ref()?.get("cpu"));
+        limits.any(|limit| limit.0 == THROTTLED_LIMIT)
+    };
+    !pods.is_empty() && pods.iter().all(throttled)
 }
 
 impl Start {

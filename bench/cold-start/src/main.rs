@@ -160,7 +160,8 @@ async fn pods(client: &Client, contestants: &[Contestant]) -> Result<Vec<String>
     let everywhere: Api<Pod> = Api::all(client.clone());
     let pods = everywhere.list(&ListParams::default()).await?.items.into_iter();
     let ours = pods.filter(|pod| {
-        contestants.iter().any(|contestant| pod.metadata.namespace.as_deref() == Some(contestant.namespace()))
+        let at_zero = || contestants.iter().filter(|contestant| contestant.rests_at_zero());
+        at_zero().any(|contestant| pod.metadata.namespace.as_deref() == Some(contestant.namespace()))
     });
     Ok(ours.filter_map(|pod| pod.metadata.name).collect())
 }

@@ -66,11 +66,13 @@ pub(crate) enum Variant {
     ZeroWithoutBeacon,
     /// A Function at zero, whose pod announces its address itself.
     Zero,
+    /// A Function with one idle pod, which has lost its CPU.
+    Throttled,
 }
 
 impl Variant {
     /// Every one; the others are compared with the first.
-    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::ZeroWithoutBeacon, Self::Zero];
+    pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::ZeroWithoutBeacon, Self::Zero, Self::Throttled];
 
     /// Its key in the JSON.
     pub(crate) fn key(self) -> &'static str {
@@ -78,6 +80,7 @@ impl Variant {
             Self::Floor => "floor",
             Self::ZeroWithoutBeacon => "zero_without_beacon",
             Self::Zero => "zero",
+            Self::Throttled => "throttled",
         }
     }
 }

@@ -45,6 +45,21 @@ pub(super) fn rules() -> Vec<FieldRule> {
             "spec.scaling.targetConcurrency must not be above spec.concurrency.limit, which it could never reach: lower it, or raise the limit",
         ),
         rule(
+            "spec.scaling",
+            "!has(self.idle) || self.idle.steps.all(s, s.afterSeconds < self.idleSeconds)",
+            "afterSeconds of a step in spec.scaling.idle must be below spec.scaling.idleSeconds, after which the Function goes to zero: lower it, or raise idleSeconds",
+        ),
+        rule(
+            "spec",
+            "!has(self.scaling.idle) || !self.scaling.idle.steps.exists(s, s.rung == 'Throttled') || (has(self.resources) && has(self.resources.limits) && 'cpu' in self.resources.limits)",
+            "the rung Throttled in spec.scaling.idle needs spec.resources.limits.cpu, because Kubernetes changes the limit of a running pod but takes none away: set one",
+        ),
+        rule(
+            "spec",
+            "!has(self.scaling.idle) || !self.scaling.idle.steps.exists(s, s.rung == 'Throttled') || !((has(self.readinessProbe) && has(self.readinessProbe.exec)) || (has(self.livenessProbe) && has(self.livenessProbe.exec)))",
+            "the rung Throttled in spec.scaling.idle leaves too little CPU to start the program of an exec probe in time: use httpGet, tcpSocket or grpc in spec.readinessProbe and spec.livenessProbe",
+        ),
+        rule(
             "spec.timeouts",
             "self.requestSeconds == 0 || self.responseStartSeconds <= self.requestSeconds",
             "spec.timeouts.responseStartSeconds must not be above spec.timeouts.requestSeconds: lower it, or raise requestSeconds",

@@ -38,8 +38,8 @@ async fn the_components_cannot_reach_beyond_functions() -> Result<()> {
     let attempts: [Attempt<'_>; 11] = [
         (&["patch", "pod", &ours, "-p", cost], None),
         (&["patch", "pod", &ours, "-p", note], Some("changes no annotation of a pod but")),
-        (&["patch", "pod", &ours, "-p", label], Some("changes nothing of a pod but its deletion cost")),
-        (&["patch", "pod", &ours, "-p", swap], Some("changes nothing of a pod but its deletion cost")),
+        (&["patch", "pod", &ours, "-p", label], Some("changes nothing of a pod but its deletion cost and its rung")),
+        (&["patch", "pod", &ours, "-p", swap], Some("changes nothing of a pod but its deletion cost and its rung")),
         (&["patch", "pod", &theirs, "-p", cost], Some("only changes pods with the label")),
         (&["delete", "pod", &ours], Some("cannot delete")),
         (&["patch", "deployment", "plain", "-p", label], Some("only writes objects with the label")),
@@ -57,7 +57,64 @@ async fn the_components_cannot_reach_beyond_functions() -> Result<()> {
     let only_functions = Some("only scales Deployments whose selector");
     let scale = ["patch", "deployment", "plain", "--subresource=scale", "--type=merge", "-p", two];
     attempt(&stage, &activator, &scale, only_functions).await?;
-    attempt(&stage, &activator, &["patch", "pod", &ours, "-p", cost], Some("cannot patch")).await?;
+    let other_cost = cost.replace("-5", "-6");
+    let by_activator = Some("changes nothing of a pod but that it");
+    attempt(&stage, &activator, &["patch", "pod", &ours, "-p", &other_cost], by_activator).await?;
+    stage.strike().await
+}
+
+/// CPU of the function's container, as a patch of a pod's `resize`.
+fn resize(request: &str, limit: &str) -> String {
+    let resources = json!({"requests": {"cpu": request}, "limits": {"cpu": limit}});
+    json!({"spec": {"containers": [{"name": "function", "resources": resources}]}}).to_string()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken() -> Result<()> {
+    let stage = Stage::set("admission-resize").await?;
+    let resources = json!({"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
+    stage.functions.create("hello", json!({"resources": resources, "scaling": {"minReplicas": 1}})).await?;
+    stage.ready("hello").await?;
+    let pods = stage.functions.pods("hello").await?;
+    let ours = pods[0].metadata.name.clone().context("a pod without a name")?;
+    let (operator, activator) = (account(&stage, OPERATORS).await?, account(&stage, ACTIVATORS).await?);
+
+    let mark = |rung: &str, cpu: &str| {
+        let metadata = json!({"labels": {"pilotlight.dev/rung": rung}, "annotations": {"pilotlight.dev/cpu": cpu}});
+        json!({"metadata": metadata}).to_string()
+    };
+    let (down, full, more) = (resize("1m", "10m"), resize("20m", "500m"), resize("20m", "2"));
+    let memory = r#"{"spec":{"containers":[{"name":"function","resources":{"limits":{"cpu":"10m","memory":"32Mi"},"requests":{"cpu":"1m"}}}]}}"#;
+    let other = r#"{"spec":{"containers":[{"name":"beacon","resources":{"limits":{"memory":"32Mi"}}}]}}"#;
+    let (true_mark, false_mark, odd) =
+        (mark("Throttled", "20m/500m"), mark("Throttled", "20m/2"), mark("Frozen", "20m/500m"));
+    let unmark = r#"{"metadata":{"labels":{"pilotlight.dev/rung":null}}}"#;
+    let unnote = r#"{"metadata":{"annotations":{"pilotlight.dev/cpu":null}}}"#;
+    let pod = |patch: &str| ["patch", "pod", ours.as_str(), "-p", patch].map(str::to_owned).to_vec();
+    let size =
+        |patch: &str| ["patch", "pod", ours.as_str(), "--subresource=resize", "-p", patch].map(str::to_owned).to_vec();
+    let by_activator = Some("changes nothing of a pod but that it");
+    let attempts = [
+        (&operator, size(&down), Some("after it has noted their CPU")),
+        (&operator, pod(&false_mark), Some("what CPU the pod's function has")),
+        (&operator, pod(&odd), Some("on the rung Throttled or on none")),
+        (&activator, pod(&true_mark), by_activator),
+        (&operator, pod(&true_mark), None),
+        (&operator, pod(unnote), Some("what CPU the pod's function has")),
+        (&operator, size(&more), Some("gets the CPU that")),
+        (&operator, size(memory), Some("nothing of a container's resources but its CPU")),
+        (&operator, size(other), Some("no container but the function's")),
+        (&activator, size(&down), Some("gets the CPU that")),
+        (&operator, size(&down), None),
+        (&activator, size(&more), Some("gets the CPU that")),
+        (&activator, size(&full), None),
+        (&activator, pod(unmark), None),
+    ];
+    for (account, arguments, refusal) in &attempts {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        attempt(&stage, account, &arguments, *refusal).await?;
+    }
     stage.strike().await
 }
 

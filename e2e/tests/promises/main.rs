@@ -21,5 +21,6 @@ mod runtime;
 mod scaling;
 mod schema;
 mod security;
+mod throttle;
 mod timeouts;
 mod wake;

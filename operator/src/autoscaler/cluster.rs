@@ -15,7 +15,9 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use pilotlight_crds::control::CONTROL_PORT;
 use pilotlight_crds::names::{ANNOTATION_DELETION_COST, LABEL_REVISION, MANAGER_AUTOSCALER};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::cpu::give_back;
 
 /// Time for one call.
 const CALL: Duration = Duration::from_secs(3);
@@ -122,6 +124,32 @@ pub(super) trait Cluster: Send + Sync + 'static {
         pod: &str,
         cost: i32,
     ) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
+    /// The pods of a revision with all that the API server knows of them.
+    fn whole_pods(
+        &self,
+        namespace: &str,
+        revision: &str,
+    ) -> impl Future<Output = Result<Vec<Pod>, ClusterError>> + Send;
+
+    /// Changes a pod's metadata; gives the pod as it is then.
+    fn patch_pod(
+        &self,
+        namespace: &str,
+        pod: &str,
+        patch: Value,
+    ) -> impl Future<Output = Result<Pod, ClusterError>> + Send;
+
+    /// Changes the resources of a running pod.
+    fn resize_pod(
+        &self,
+        namespace: &str,
+        pod: &str,
+        patch: Value,
+    ) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
+    /// Gives a throttled pod its CPU back; see [`give_back`].
+    fn give_back(&self, namespace: &str, pod: &Pod) -> impl Future<Output = Result<bool, ClusterError>> + Send;
 }
 
 /// The real API server.
@@ -179,6 +207,36 @@ impl Cluster for KubeCluster {
         let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
         within(api.patch_metadata(pod, &params, &patch)).await.map(drop)
     }
+
+    async fn whole_pods(&self, namespace: &str, revision: &str) -> Result<Vec<Pod>, ClusterError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = ListParams::default().labels(&format!("{LABEL_REVISION}={revision}"));
+        within(api.list(&params)).await.map(|pods| pods.items)
+    }
+
+    async fn patch_pod(&self, namespace: &str, pod: &str, patch: Value) -> Result<Pod, ClusterError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        within(api.patch(pod, &by_autoscaler(), &Patch::Strategic(patch))).await
+    }
+
+    async fn resize_pod(&self, namespace: &str, pod: &str, patch: Value) -> Result<(), ClusterError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let resized = within(api.patch_subresource("resize", pod, &by_autoscaler(), &Patch::Strategic(patch))).await;
+        // Neither the pod nor the subresource: where the pod is still there, it is the latter.
+        if matches!(resized, Err(ClusterError::Gone)) && within(api.get_metadata(pod)).await.is_ok() {
+            let message = "this cluster cannot resize running pods (Kubernetes can from 1.33 on)".to_owned();
+            return Err(ClusterError::Refused { code: 404, message });
+        }
+        resized.map(drop)
+    }
+
+    async fn give_back(&self, namespace: &str, pod: &Pod) -> Result<bool, ClusterError> {
+        within(give_back(self.client.clone(), namespace, pod)).await
+    }
+}
+
+fn by_autoscaler() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() }
 }
 
 async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ClusterError> {

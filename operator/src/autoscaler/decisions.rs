@@ -49,6 +49,7 @@ impl Kept {
             "readyReplicas": self.ready,
             "rung": match self.rung {
                 Rung::Active => "Active",
+                Rung::Throttled => "Throttled",
                 Rung::Zero => "Zero",
             },
             "reason": self.reason.code(),
@@ -165,6 +166,7 @@ impl DecisionLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autoscaler::situation::StepKind;
     use pilotlight_scaling::{Bound, Cause, Memory};
 
     fn decision(replicas: u32, cause: Cause, bound: Option<Bound>) -> Decision {
@@ -188,7 +190,13 @@ mod tests {
         for n in 2..=10 {
             log.put(&key, "hello-1", (1, 1), Trigger::Time, &waiting(n), second(i64::try_from(n).unwrap()));
         }
-        let step = Step { revision: "hello-1".to_owned(), from: 1, to: 0, reason: "no request".to_owned() };
+        let step = Step {
+            kind: StepKind::Scale,
+            revision: "hello-1".to_owned(),
+            from: 1,
+            to: 0,
+            reason: "no request".to_owned(),
+        };
         log.changed(&key, &step, 0, second(11));
         let all = log.json(&key).unwrap();
         assert_eq!((all["namespace"].as_str(), all["name"].as_str()), (Some("shop"), Some("hello")));

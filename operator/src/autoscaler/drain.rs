@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope, ReleaseRequest};
+use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainRequest, DrainResponse, DrainScope, ReleaseRequest};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -62,11 +62,18 @@ impl<'a> Drain<'a> {
                 name: name.to_owned(),
                 handshake,
                 scope,
+                purpose: DrainPurpose::Remove,
                 ttl_millis: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
                 wait_millis: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             },
             asked: Vec::new(),
         }
+    }
+
+    /// For another purpose than to remove pods.
+    pub(super) fn to(mut self, purpose: DrainPurpose) -> Self {
+        self.request.purpose = purpose;
+        self
     }
 
     /// Asks `peers`. Whoever was asked is told of the end, whatever the answer was.

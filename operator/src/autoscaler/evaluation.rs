@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::calendar::Calendar;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, ClusterError};
 use super::control::ControlClient;
 use super::decisions::DecisionLog;
 use super::events::ScalingEvent;
@@ -29,11 +29,11 @@ use super::pods::PodChange;
 use super::progress::{Done, Progress};
 use super::registry::Registry;
 use super::schedule::{Schedule, Trigger};
-use super::situation::{self, RevisionRead, Step};
+use super::situation::{self, RevisionRead, Step, StepKind};
 use super::stepdown::StepOutcome;
 use super::stream::Heard;
 use super::view::{Moved, Snapshot};
-use super::{clock::Clock, steps};
+use super::{PodsOf, clock::Clock, steps};
 
 /// How often Functions that nobody spoke of are compared with what was seen of them.
 const RESYNC: Duration = Duration::from_secs(10);
@@ -51,6 +51,7 @@ pub(super) struct Evaluation<C> {
     pub(super) clock: Clock,
     pub(super) functions: Store<Function>,
     pub(super) deployments: Store<Deployment>,
+    pub(super) pods: PodsOf,
     pub(super) inbox: Arc<Inbox>,
     pub(super) decisions: Arc<DecisionLog>,
     pub(super) metrics: AutoscalerMetrics,
@@ -279,12 +280,14 @@ impl<C: Cluster> Evaluation<C> {
             replicas = decision.replicas, current = active.replicas, reason = %decision.reason,
             "Decided"
         );
-        let step = (decision.replicas != active.replicas).then(|| Step {
-            revision: active.name.clone(),
-            from: active.replicas,
-            to: decision.replicas,
-            reason: decision.reason.to_string(),
-        });
+        let step = if decision.replicas == active.replicas {
+            let past = self.inbox.fail_open() || self.inbox.lead(key) == Some(Lead::Elsewhere);
+            let pods = (self.pods)(&key.namespace, &key.name);
+            situation::rung_step(active, &decision, &scene.policy, past, &pods)
+        } else {
+            let (from, to, reason) = (active.replicas, decision.replicas, decision.reason.to_string());
+            Some(Step { kind: StepKind::Scale, revision: active.name.clone(), from, to, reason })
+        };
         (step, decision.next_check)
     }
 
@@ -326,7 +329,7 @@ impl<C: Cluster> Evaluation<C> {
             }
             return;
         };
-        let direction = if done.step.to > done.step.from { "up" } else { "down" };
+        let direction = done.step.direction();
         self.metrics.wrote(direction, done.outcome.code(), done.took);
         if let StepOutcome::Scaled { replicas } = done.outcome {
             self.decisions.changed(&done.key, &done.step, replicas, jiff::Timestamp::now());
@@ -336,6 +339,15 @@ impl<C: Cluster> Evaluation<C> {
         };
         let after = progress.finish(&done, now);
         self.schedule.at(&done.key, after.look_at, Trigger::Change);
+        if done.step.kind == StepKind::Throttle {
+            match &done.outcome {
+                StepOutcome::Failed(ClusterError::Refused { code: 1.., message }) => {
+                    self.inbox.set_refusal(&done.key, Some(message));
+                }
+                StepOutcome::Moved { pods: 1.. } => self.inbox.set_refusal(&done.key, None),
+                _ => {}
+            }
+        }
         if let Some(event) = after.event {
             self.tell(event);
         }

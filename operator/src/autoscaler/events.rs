@@ -22,6 +22,12 @@ pub enum ScalingEventKind {
     ScaledDown,
     /// No replicas any more.
     ScaledToZero,
+    /// Pods lost their CPU, because nobody asks anything of them.
+    Throttled,
+    /// Pods got their CPU back without a request.
+    Restored,
+    /// The API server refused to resize pods.
+    ResizeRefused,
     /// A step down was put off again and again, because an activator does not answer.
     StepDownBlocked,
     /// The API server refused a write to `/scale` for a reason that retrying will not heal soon.
@@ -35,6 +41,9 @@ impl ScalingEventKind {
             Self::ScaledUp => "ScaledUp",
             Self::ScaledDown => "ScaledDown",
             Self::ScaledToZero => "ScaledToZero",
+            Self::Throttled => "Throttled",
+            Self::Restored => "Restored",
+            Self::ResizeRefused => "ResizeRefused",
             Self::StepDownBlocked => "StepDownBlocked",
             Self::ScaleRefused => "ScaleRefused",
         }
@@ -42,6 +51,6 @@ impl ScalingEventKind {
 
     /// Whether the Event is a Warning.
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::StepDownBlocked | Self::ScaleRefused)
+        matches!(self, Self::StepDownBlocked | Self::ScaleRefused | Self::ResizeRefused)
     }
 }

@@ -1,4 +1,4 @@
-//! What the rest of the operator told the autoscaler and it has not looked at yet. Calls never wait, and however often one is
+//! What the rest of the operator told the autoscaler and it has not looked at yet, and what it has to tell in return. Calls never wait, and however often one is
 //! repeated, memory is bounded by the number of Functions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,6 +14,8 @@ struct Told {
     changed: BTreeSet<FunctionKey>,
     floors: HashMap<FunctionKey, BTreeMap<String, u32>>,
     leads: HashMap<FunctionKey, Lead>,
+    /// Why pods could not be throttled.
+    refusals: HashMap<FunctionKey, String>,
     fail_open: bool,
     all_changed: bool,
 }
@@ -133,11 +135,26 @@ impl Inbox {
         self.lock().fail_open
     }
 
+    /// Why a Function's pods could not be throttled.
+    pub(super) fn refusal(&self, key: &FunctionKey) -> Option<String> {
+        self.lock().refusals.get(key).cloned()
+    }
+
+    /// Notes that a Function's pods could be throttled, or why not.
+    pub(super) fn set_refusal(&self, key: &FunctionKey, why: Option<&str>) {
+        let mut told = self.lock();
+        match why {
+            Some(why) => told.refusals.insert(key.clone(), why.to_owned()),
+            None => told.refusals.remove(key),
+        };
+    }
+
     /// Forgets a Function that is gone.
     pub(super) fn forget(&self, key: &FunctionKey) {
         let mut told = self.lock();
         told.floors.remove(key);
         told.leads.remove(key);
+        told.refusals.remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {

@@ -29,6 +29,7 @@ mod steps;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod view;
 
 pub use events::{ScalingEvent, ScalingEventKind};
@@ -39,6 +40,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use pilotlight_crds::Function;
 use pilotlight_crds::control::CONTROL_PORT;
@@ -62,6 +64,9 @@ use schedule::Schedule;
 /// Messages that may wait between tasks; beyond it their senders wait.
 const CHANNEL: usize = 64;
 
+/// The pods of the Function in this namespace and with this name.
+pub type PodsOf = Arc<dyn Fn(&str, &str) -> Vec<Arc<Pod>> + Send + Sync>;
+
 /// All that the autoscaler needs from the rest of the operator.
 pub struct AutoscalerContext {
     /// Client for `/scale`, for pod annotations and for the watch of the activators.
@@ -76,6 +81,8 @@ pub struct AutoscalerContext {
     pub functions: Store<Function>,
     /// Every Deployment with the label `pilotlight.dev/function`.
     pub deployments: Store<Deployment>,
+    /// The pods of a Function, from a cache.
+    pub pods: PodsOf,
     /// Metrics, made once per process by [`AutoscalerMetrics::register`].
     pub metrics: AutoscalerMetrics,
     /// Where decisions that matter to the author go, to become Events. When it is full, events are dropped, never waited for.
@@ -134,6 +141,7 @@ fn assemble<C: Cluster>(
         clock: Clock::start(),
         functions: context.functions,
         deployments: context.deployments,
+        pods: context.pods,
         inbox,
         decisions,
         metrics: context.metrics,
@@ -206,6 +214,11 @@ impl AutoscalerHandle {
     /// reached without an activator, so nobody could wake them.
     pub fn set_fail_open(&self, fail_open: bool) {
         self.inbox.set_fail_open(fail_open);
+    }
+
+    /// Why pods could not be throttled when that was last tried. `None`: they could, or it was not tried.
+    pub fn throttling_refused(&self, namespace: &str, name: &str) -> Option<String> {
+        self.inbox.refusal(&FunctionKey::new(namespace, name))
     }
 
     /// The activators that run, and the routes that they acknowledged.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::cluster::ClusterError;
 use super::events::{ScalingEvent, ScalingEventKind};
 use super::ledger::FunctionKey;
-use super::situation::{RevisionRead, Step};
+use super::situation::{RevisionRead, Step, StepKind};
 use super::stepdown::StepOutcome;
 
 /// Steps down in a row that no activator's answer may be missing before the author is told.
@@ -61,7 +61,7 @@ pub(super) struct Progress {
     pub(super) out_of_use: BTreeMap<String, Millis>,
     corrections: HashMap<String, Correction>,
     cached: HashMap<String, Option<String>>,
-    retries: HashMap<(String, bool), Retry>,
+    retries: HashMap<(String, &'static str), Retry>,
     /// The active revision and its replicas at the last look.
     active: Option<(String, u32)>,
 }
@@ -127,6 +127,12 @@ impl Progress {
                 self.retries.remove(&retry_key(&done.step));
                 event = Some(scaled(done, *replicas));
                 0
+            }
+            StepOutcome::Moved { pods } => {
+                self.retries.remove(&retry_key(&done.step));
+                event = moved(done, *pods);
+                // Until the cache shows it.
+                1_000
             }
             StepOutcome::Stale { replicas } => {
                 self.learn(&done.step.revision, *replicas);
@@ -194,8 +200,8 @@ impl Progress {
     }
 }
 
-fn retry_key(step: &Step) -> (String, bool) {
-    (step.revision.clone(), step.to > step.from)
+fn retry_key(step: &Step) -> (String, &'static str) {
+    (step.revision.clone(), step.direction())
 }
 
 fn scaled(done: &Done, replicas: u32) -> ScalingEvent {
@@ -218,6 +224,30 @@ fn scaled(done: &Done, replicas: u32) -> ScalingEvent {
     }
 }
 
+fn moved(done: &Done, pods: usize) -> Option<ScalingEvent> {
+    let Step { revision, reason, kind, .. } = &done.step;
+    if pods == 0 {
+        return None;
+    }
+    let throttled = *kind == StepKind::Throttle;
+    info!(
+        function = %done.key.name, namespace = %done.key.namespace, revision = %revision,
+        pods, throttled, reason = %reason, millis = done.took.as_millis(),
+        "Resized"
+    );
+    let message = if throttled {
+        format!("Took the CPU of {pods} pods of {revision}: {reason}")
+    } else {
+        format!("Gave {pods} pods of {revision} their CPU back: {reason}")
+    };
+    Some(ScalingEvent {
+        namespace: done.key.namespace.clone(),
+        name: done.key.name.clone(),
+        kind: if throttled { ScalingEventKind::Throttled } else { ScalingEventKind::Restored },
+        message,
+    })
+}
+
 /// An event for a refusal that a person should see; a Deployment that is gone or an API server out of reach heals by itself.
 fn refused(done: &Done, error: &ClusterError) -> Option<ScalingEvent> {
     let ClusterError::Refused { code: 1.., .. } = error else {
@@ -226,8 +256,18 @@ fn refused(done: &Done, error: &ClusterError) -> Option<ScalingEvent> {
     Some(ScalingEvent {
         namespace: done.key.namespace.clone(),
         name: done.key.name.clone(),
-        kind: ScalingEventKind::ScaleRefused,
-        message: format!("Could not scale {} from {} to {}: {error}", done.step.revision, done.step.from, done.step.to),
+        kind: if done.step.kind == StepKind::Scale {
+            ScalingEventKind::ScaleRefused
+        } else {
+            ScalingEventKind::ResizeRefused
+        },
+        message: match done.step.kind {
+            StepKind::Scale => {
+                format!("Could not scale {} from {} to {}: {error}", done.step.revision, done.step.from, done.step.to)
+            }
+            StepKind::Throttle => format!("Could not throttle the pods of {}: {error}", done.step.revision),
+            StepKind::Restore => format!("Could not give the pods of {} their CPU back: {error}", done.step.revision),
+        },
     })
 }
 
@@ -239,11 +279,14 @@ fn describe(outcome: &StepOutcome) -> String {
         StepOutcome::NoActivator => "no activator runs, so nobody could hold a request".to_owned(),
         StepOutcome::TooLate => "the activators took too long to agree".to_owned(),
         StepOutcome::Failed(error) => error.to_string(),
+        StepOutcome::Busy { in_flight: 0, queued: 0 } => "requests a moment ago".to_owned(),
         StepOutcome::Busy { in_flight, queued } => {
             format!("{in_flight} requests in flight and {queued} waiting")
         }
-        StepOutcome::Scaled { .. } | StepOutcome::Stale { .. } | StepOutcome::Conflict | StepOutcome::Ended => {
-            outcome.code().to_owned()
-        }
+        StepOutcome::Scaled { .. }
+        | StepOutcome::Moved { .. }
+        | StepOutcome::Stale { .. }
+        | StepOutcome::Conflict
+        | StepOutcome::Ended => outcome.code().to_owned(),
     }
 }

@@ -6,11 +6,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::Function;
-use pilotlight_crds::names::LABEL_FUNCTION;
+use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_REVISION};
 use pilotlight_crds::policy::ScalingMetric;
-use pilotlight_scaling::{Floor, FloorReason, Metric, Millis, Policy};
+use pilotlight_crds::throttle::{is_marked, to_give_back};
+use pilotlight_scaling::{Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
+use std::sync::Arc;
+
+use super::throttle::can_be_throttled;
 
 /// Milliseconds that a revision must be out of use before it goes to zero: long enough for a route to change hands.
 pub(super) const SUPERSEDED_MILLIS: u64 = 10_000;
@@ -26,14 +31,38 @@ pub(super) struct RevisionRead {
     pub(super) resource_version: Option<String>,
 }
 
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum StepKind {
+    /// Other replicas.
+    Scale,
+    /// Pods that nobody uses lose their CPU.
+    Throttle,
+    /// Pods get it back.
+    Restore,
+}
+
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
+    pub(super) kind: StepKind,
     pub(super) revision: String,
     pub(super) from: u32,
     pub(super) to: u32,
     /// Why, in words and numbers.
     pub(super) reason: String,
+}
+
+impl Step {
+    /// For the metric.
+    pub(super) fn direction(&self) -> &'static str {
+        match self.kind {
+            StepKind::Throttle => "throttle",
+            StepKind::Restore => "restore",
+            StepKind::Scale if self.to > self.from => "up",
+            StepKind::Scale => "down",
+        }
+    }
 }
 
 /// The scaling policy of a Function.
@@ -56,6 +85,7 @@ pub(super) fn policy(function: &Function) -> Policy {
         panic_window_percent: scaling.panic_window_percent,
         panic_threshold_percent: scaling.panic_threshold_percent,
         idle_seconds: scaling.idle_seconds,
+        throttle_after_seconds: scaling.throttle_after_seconds(),
         scale_down_delay_seconds: scaling.scale_down_delay_seconds,
         ..Policy::default()
     }
@@ -133,7 +163,32 @@ pub(super) fn others(
 }
 
 fn step(revision: &RevisionRead, to: u32, reason: &str) -> Step {
-    Step { revision: revision.name.clone(), from: revision.replicas, to, reason: reason.to_owned() }
+    let kind = StepKind::Scale;
+    Step { kind, revision: revision.name.clone(), from: revision.replicas, to, reason: reason.to_owned() }
+}
+
+/// What takes the active revision's pods to the rung that was decided, where their number stays. `past_activators`: requests may reach
+/// pods past them, or soon may.
+///
+/// Whoever has a request gives its pod the CPU back, so that pods are given it here only where throttling ended otherwise, and where somebody
+/// died at it. That samples are missing is no such reason.
+pub(super) fn rung_step(
+    active: &RevisionRead,
+    decision: &Decision,
+    policy: &Policy,
+    past_activators: bool,
+    pods: &[Arc<Pod>],
+) -> Option<Step> {
+    let of_revision = || pods.iter().filter(|pod| pod.labels().get(LABEL_REVISION) == Some(&active.name));
+    let wanted = policy.throttle_after_seconds.is_some() && !past_activators;
+    let kind = match decision.rung {
+        Rung::Throttled if of_revision().any(|pod| can_be_throttled(pod)) => StepKind::Throttle,
+        Rung::Active if of_revision().any(|pod| to_give_back(pod).is_some() && !(wanted && is_marked(pod))) => {
+            StepKind::Restore
+        }
+        _ => return None,
+    };
+    Some(Step { kind, ..step(active, active.replicas, &decision.reason.to_string()) })
 }
 
 /// When the next revision will have been out of use for long enough.

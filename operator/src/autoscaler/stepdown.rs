@@ -47,6 +47,8 @@ pub(super) struct StepDown {
 pub(super) enum StepOutcome {
     /// The Deployment has this many replicas now: those wanted, or more where not enough pods were free.
     Scaled { replicas: u32 },
+    /// So many pods were throttled, or got their CPU back.
+    Moved { pods: usize },
     /// The Deployment has other replicas than the decision saw: decide again.
     Stale { replicas: u32 },
     /// The Deployment changed during the hand-shake: decide again.
@@ -69,7 +71,7 @@ impl StepOutcome {
     /// A CamelCase word for the metric.
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::Scaled { .. } => "Committed",
+            Self::Scaled { .. } | Self::Moved { .. } => "Committed",
             Self::Stale { .. } => "Stale",
             Self::Conflict => "Conflict",
             Self::Busy { .. } => "Busy",
@@ -297,13 +299,13 @@ impl<C: Cluster> Steps<'_, C> {
         }
     }
 
-    fn drain(&self, step: &StepDown, scope: DrainScope, wait: Duration) -> Drain<'_> {
+    pub(super) fn drain(&self, step: &StepDown, scope: DrainScope, wait: Duration) -> Drain<'_> {
         let function = (step.namespace.as_str(), step.name.as_str());
         Drain::new(self.control, function, scope, self.ttl, wait)
     }
 
     /// Every activator that runs: those that the watch knows and those that the API server lists.
-    async fn roster(&self) -> Result<Vec<Peer>, StepOutcome> {
+    pub(super) async fn roster(&self) -> Result<Vec<Peer>, StepOutcome> {
         let mut roster = self.known.to_vec();
         roster.extend(self.newcomers(&roster).await?);
         if roster.is_empty() {
@@ -319,7 +321,7 @@ impl<C: Cluster> Steps<'_, C> {
     }
 
     /// Lists the activators once more, and asks those that appeared since, until there are none.
-    async fn ask_newcomers(
+    pub(super) async fn ask_newcomers(
         &self,
         drains: &mut [Drain<'_>],
         roster: &mut Vec<Peer>,
@@ -338,7 +340,7 @@ impl<C: Cluster> Steps<'_, C> {
         Err(StepOutcome::TooLate)
     }
 
-    async fn ask(&self, drain: &mut Drain<'_>, peers: &[Peer], until: Instant) -> Result<(), StepOutcome> {
+    pub(super) async fn ask(&self, drain: &mut Drain<'_>, peers: &[Peer], until: Instant) -> Result<(), StepOutcome> {
         let asked = tokio::select! {
             asked = drain.ask(peers, until) => asked,
             () = self.shutdown.cancelled() => return Err(StepOutcome::Ended),
@@ -360,9 +362,9 @@ struct Chosen<'a, 'p> {
 }
 
 /// Ends the hand-shakes by what became of the step. Where that isn't certain they are left to end by fencing.
-async fn release(drains: &[Drain<'_>], outcome: &StepOutcome) {
+pub(super) async fn release(drains: &[Drain<'_>], outcome: &StepOutcome) {
     let outcome = match outcome {
-        StepOutcome::Scaled { .. } => DrainOutcome::Committed,
+        StepOutcome::Scaled { .. } | StepOutcome::Moved { .. } => DrainOutcome::Committed,
         StepOutcome::Failed(ClusterError::Uncertain(_)) => return,
         _ => DrainOutcome::Aborted,
     };
@@ -370,7 +372,7 @@ async fn release(drains: &[Drain<'_>], outcome: &StepOutcome) {
 }
 
 /// The failure of a call that does not lower the scale: whatever became of it, the step was not taken.
-fn certain(error: ClusterError) -> ClusterError {
+pub(super) fn certain(error: ClusterError) -> ClusterError {
     match error {
         ClusterError::Uncertain(message) => ClusterError::Refused { code: 0, message },
         other => other,

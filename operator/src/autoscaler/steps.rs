@@ -10,7 +10,7 @@ use super::control::ControlClient;
 use super::drain::TTL;
 use super::ledger::FunctionKey;
 use super::progress::Done;
-use super::situation::Step;
+use super::situation::{Step, StepKind};
 use super::stepdown::{StepDown, StepOutcome, Steps};
 
 /// One step and what it works with.
@@ -28,7 +28,11 @@ impl<C: Cluster> Task<C> {
     /// Carries it out.
     pub(super) async fn run(self) -> Done {
         let begun = Instant::now();
-        let outcome = if self.step.to > self.step.from { self.up().await } else { self.down().await };
+        let outcome = if self.step.kind == StepKind::Scale && self.step.to > self.step.from {
+            self.up().await
+        } else {
+            self.by_hand_shake().await
+        };
         Done { key: self.key, step: self.step, outcome, took: begun.elapsed() }
     }
 
@@ -53,7 +57,7 @@ impl<C: Cluster> Task<C> {
         }
     }
 
-    async fn down(&self) -> StepOutcome {
+    async fn by_hand_shake(&self) -> StepOutcome {
         let steps = Steps {
             cluster: self.cluster.as_ref(),
             control: &self.control,
@@ -68,6 +72,10 @@ impl<C: Cluster> Task<C> {
             from: self.step.from,
             to: self.step.to,
         };
-        steps.run(&down).await
+        match self.step.kind {
+            StepKind::Scale => steps.run(&down).await,
+            StepKind::Throttle => steps.throttle(&down).await,
+            StepKind::Restore => steps.restore(&down).await,
+        }
     }
 }

@@ -2,18 +2,19 @@
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use pilotlight_crds::workload::Protocol;
-use pilotlight_crds::{Function, names};
+use pilotlight_crds::{Function, names, throttle};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 use crate::apply::release_selector;
 use crate::build::pod::port_name;
 use crate::build::{owns, revision_selector};
+use crate::cpu::give_back;
 
 /// Between two looks at what Kubernetes made of a selector; it takes a moment.
 const LOOK: Duration = Duration::from_millis(100);
@@ -58,6 +59,7 @@ impl Releasing {
             bail!("the Deployment {revision} is not the Function's");
         }
         scale_to_one(&deployments, &revision).await?;
+        unthrottle(&client, &namespace, &revision).await.context("cannot give its throttled pods their CPU back")?;
         let protocol = spoken(&deployment).unwrap_or(function.spec.protocol);
         Ok(Some(Self { client, function, namespace, revision, protocol }))
     }
@@ -151,6 +153,18 @@ async fn scale_to_one(deployments: &Api<Deployment>, revision: &str) -> anyhow::
             Err(error) => return Err(error).context("cannot scale its Deployment"),
         }
     }
+}
+
+/// Nobody would give pods their CPU back any more when requests come.
+async fn unthrottle(client: &Client, namespace: &str, revision: &str) -> kube::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let of_revision = ListParams::default().labels(&format!("{}={revision}", names::LABEL_REVISION));
+    for pod in pods.list(&of_revision).await?.items {
+        if throttle::to_give_back(&pod).is_some() {
+            give_back(client.clone(), namespace, &pod).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until Kubernetes' own slice of the Service has a ready address.

@@ -71,6 +71,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::STALLED, stalled),
         (condition::REPLICAS_CONTESTED, contested(input)),
         (condition::BEACON_FAILING, beacon(input)),
+        (condition::RUNG_UNAVAILABLE, rung_unavailable(input)),
     ];
     for (type_, say) in all {
         match say {
@@ -171,6 +172,14 @@ fn route(input: &StatusInput<'_>) -> Say {
     }
 }
 
+/// What an author asked for and does not get.
+fn rung_unavailable(input: &StatusInput<'_>) -> Option<Say> {
+    input.function.spec.scaling.throttle_after_seconds()?;
+    let why = input.throttling_refused?;
+    let message = format!("Pods stay Active instead of Throttled: {why}");
+    Some(Say::new(Some(true), condition::RESIZE_REFUSED, message))
+}
+
 /// The autoscaler undoes what others write; that they do so costs pods at the wrong moment, and an author should know.
 fn contested(input: &StatusInput<'_>) -> Option<Say> {
     let contention = input.contested?;
@@ -224,6 +233,9 @@ fn ready(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Say {
 }
 
 fn active(status: &FunctionStatus) -> Say {
+    if status.rung == Some(Rung::Throttled) {
+        return Say::new(Some(true), condition::THROTTLED, "Pods have next to no CPU; the next request gives it back");
+    }
     if status.ready_replicas > 0 {
         return Say::new(Some(true), condition::RUNNING, "Pods are ready");
     }

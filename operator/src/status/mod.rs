@@ -14,12 +14,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pilotlight_crds::condition;
 use pilotlight_crds::diagnosis::WillItHealAlone;
 use pilotlight_crds::status::{RevisionState, RevisionStatus, RouteOwner, RouteStatus, Rung};
-use pilotlight_crds::{Function, FunctionStatus, names};
+use pilotlight_crds::{Function, FunctionStatus, names, throttle};
 
 use crate::apply::Applied;
 use crate::build::deployment::Revision;
 use crate::contention::Contention;
-use crate::observe::Observed;
+use crate::observe::{Observed, counts};
 use crate::validate::Problem;
 use evidence::Evidence;
 
@@ -47,6 +47,8 @@ pub struct StatusInput<'a> {
     pub owner: Option<&'a RouteOwner>,
     /// Who else writes the replicas.
     pub contested: Option<&'a Contention>,
+    /// Why pods could not be throttled.
+    pub throttling_refused: Option<&'a str>,
     /// External domain of Functions.
     pub domain: Option<&'a str>,
     /// Now.
@@ -179,7 +181,17 @@ fn rung(input: &StatusInput<'_>) -> Rung {
         && input.verdicts.first().is_some_and(|latest| latest.state == RevisionState::Pending);
     let asked = input.observed.deployments.iter().any(|d| d.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0) > 0);
     let there = input.verdicts.iter().any(|v| v.evidence.replicas > 0);
-    if proving || asked || there { Rung::Active } else { Rung::Zero }
+    match (proving || asked || there, throttled(input.observed)) {
+        (false, _) => Rung::Zero,
+        (true, false) => Rung::Active,
+        (true, true) => Rung::Throttled,
+    }
+}
+
+/// Whether there are pods, and all of them have lost their CPU.
+fn throttled(observed: &Observed) -> bool {
+    let mut pods = observed.pods.iter().filter(|pod| counts(pod)).peekable();
+    pods.peek().is_some() && pods.all(|pod| throttle::to_take(pod).is_none() && throttle::to_give_back(pod).is_some())
 }
 
 #[cfg(test)]

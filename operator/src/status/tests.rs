@@ -1,5 +1,6 @@
 //! Conditions and verdicts over situations, as a table and as stories.
 
+mod rungs;
 mod warnings;
 use super::*;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus};
@@ -26,6 +27,8 @@ struct Situation {
     problems: Vec<Problem>,
     applied: Applied,
     wanted: Vec<Revision>,
+    /// Why pods could not be throttled.
+    refused: Option<String>,
     now: i64,
 }
 
@@ -42,6 +45,7 @@ impl Situation {
             problems: Vec::new(),
             applied: applied(Ok(()), Ok(()), routed()),
             wanted: Vec::new(),
+            refused: None,
             now: 1000,
         };
         situation.add_revision(1);
@@ -110,6 +114,7 @@ impl Situation {
             traffic: &traffic,
             owner: None,
             contested: Contention::of(&self.observed.deployments, now).as_ref(),
+            throttling_refused: self.refused.as_deref(),
             domain: None,
             now,
         });
@@ -280,22 +285,6 @@ fn every_situation_has_its_words() {
         situation.now += 1;
         assert_eq!(situation.look(), status, "{name}: a second look differs");
     }
-}
-
-#[test]
-fn a_function_at_zero_is_ready_and_stays_so_while_it_wakes() {
-    let mut s = Situation::new();
-    s.set_pod("hello-1", ready_pod());
-    s.look();
-    s.remove_pods("hello-1");
-    let zero = s.look();
-    assert_eq!(condition(&zero, condition::READY).status, "True");
-    assert_eq!(condition(&zero, condition::ACTIVE).reason, condition::SCALED_TO_ZERO);
-    assert_eq!(zero.rung, Some(Rung::Zero));
-    s.set_pod("hello-1", starting_pod());
-    let waking = s.look();
-    assert_eq!(condition(&waking, condition::READY).status, "True");
-    assert_eq!(waking.rung, Some(Rung::Active));
 }
 
 #[test]

@@ -98,6 +98,32 @@ fn a_request_under_way_is_no_silence_and_the_rung_says_whether_pods_run() {
 }
 
 #[test]
+fn pods_that_stay_are_throttled_once_silence_is_long_enough_for_that() {
+    let policy = Policy { throttle_after_seconds: Some(20), ..Situation::default().policy };
+    let at = |millis| Situation { policy: policy.clone(), ..Situation::default() }.silent_for(millis);
+    let look = |situation: Situation| {
+        let decision = situation.decide();
+        (decision.replicas, decision.rung, wait(&decision))
+    };
+    assert_eq!(look(at(19_999)), (1, Rung::Active, Some(100)));
+    assert_eq!(look(at(5_000)), (1, Rung::Active, Some(15_000)));
+    assert_eq!(look(at(20_000)), (1, Rung::Throttled, Some(40_000)));
+    assert_eq!(look(at(60_000)), (0, Rung::Zero, Some(2_000)));
+    let mut busy = at(20_000);
+    busy.load.in_flight = 1;
+    assert_eq!(look(busy).1, Rung::Active);
+    let unheard = Situation { span: None, ..at(20_000) };
+    assert_eq!(look(unheard), (1, Rung::Active, Some(2_000)), "what nobody tells of is no silence");
+    let kept = Policy { min_replicas: 1, ..policy.clone() };
+    assert_eq!(look(Situation { policy: kept.clone(), ..at(90_000) }), (1, Rung::Throttled, None));
+    assert_eq!(look(Situation { policy: kept.clone(), ..at(5_000) }), (1, Rung::Active, Some(15_000)));
+    let open = Some(Floor { replicas: 1, reason: FloorReason::FailOpen });
+    assert_eq!(look(Situation { floor: open, ..at(90_000) }).1, Rung::Active, "nobody would give it its CPU back");
+    let grows = Policy { min_replicas: 2, ..policy };
+    assert_eq!(look(Situation { policy: grows, ..at(90_000) }).1, Rung::Active, "first the pods, then their CPU");
+}
+
+#[test]
 fn the_next_look_is_when_time_alone_could_change_something() {
     let at_rest = Situation::default().silent_for(20_000).decide();
     assert_eq!(wait(&at_rest), Some(40_000));

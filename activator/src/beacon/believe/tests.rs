@@ -36,6 +36,7 @@ fn starting() -> PodView {
         ready: false,
         diagnosis: None,
         beacon: PodBeacon { expected: true, scheduled: true, port: 8080, ..PodBeacon::default() },
+        throttled: false,
     }
 }
 

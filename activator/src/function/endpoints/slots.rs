@@ -23,6 +23,8 @@ pub struct SlotRef {
     pub upstream: Arc<Upstream>,
     /// It counts in the endpoint's slow start until the pod begins to answer.
     pub unanswered: bool,
+    /// Its pod is throttled: its CPU has to be given back.
+    pub starved: bool,
 }
 
 impl Endpoints {
@@ -42,7 +44,8 @@ impl Endpoints {
             ramp.sent();
         }
         let unanswered = endpoint.ramp.is_some();
-        let slot = SlotRef { index, id: endpoint.id, upstream: endpoint.upstream.clone(), unanswered };
+        let (upstream, starved) = (endpoint.upstream.clone(), endpoint.throttled);
+        let slot = SlotRef { index, id: endpoint.id, upstream, unanswered, starved };
         self.settle(index);
         Some(slot)
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pilotlight_crds::control::{DrainPurpose, DrainRequest};
 use pilotlight_crds::workload::Protocol;
 use proptest::prelude::*;
 
@@ -44,6 +45,7 @@ fn pod(number: u8) -> Arc<PodView> {
         ready: false,
         diagnosis: None,
         beacon: PodBeacon::default(),
+        throttled: false,
     })
 }
 
@@ -222,7 +224,16 @@ fn step(bench: &mut Bench, op: Op) {
         }
         Op::Drain(number) => {
             let scope = DrainScope::Pods { uids: vec![format!("uid-{number}")] };
-            bench.handshakes.open("h", scope, bench.now);
+            let request = DrainRequest {
+                namespace: "shop".into(),
+                name: "hello".into(),
+                handshake: "h".into(),
+                scope,
+                purpose: DrainPurpose::Remove,
+                ttl_millis: 0,
+                wait_millis: 0,
+            };
+            bench.handshakes.open(&request, bench.now);
             bench.refresh();
         }
         Op::EndDrain => {

@@ -1,11 +1,13 @@
 //! What the operator's step-down hand-shake does to a Function's state.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope};
+use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainRequest, DrainResponse, DrainScope};
 
 use crate::endpoint::ProbeTarget;
 use crate::function::endpoints::CONDEMNED_FOR;
+use crate::index::PodView;
 
 use super::State;
 
@@ -17,7 +19,9 @@ impl<W> State<W> {
             DrainScope::All { .. } => self.queued(),
             DrainScope::Pods { .. } => 0,
         };
-        if in_flight > 0 || queued > 0 {
+        // Samples are told when a second is over: what happened since, whoever decided does not know.
+        let unheard = request.purpose == DrainPurpose::Throttle && self.was_asked_lately(now);
+        if in_flight > 0 || queued > 0 || unheard {
             return DrainResponse::Busy { in_flight, queued };
         }
         self.begin_drain(now, request);
@@ -27,7 +31,7 @@ impl<W> State<W> {
     /// Sends nothing more to the pods in scope, though requests are in flight at them. [`Self::in_flight_at`] tells when they have ended.
     pub fn begin_drain(&mut self, now: Instant, request: &DrainRequest) {
         let expires = now + Duration::from_millis(request.ttl_millis);
-        self.handshakes.open(&request.handshake, request.scope.clone(), expires);
+        self.handshakes.open(request, expires);
         self.refresh(now);
     }
 
@@ -38,16 +42,32 @@ impl<W> State<W> {
 
     /// Ends a hand-shake. One that is unknown or was fenced changes nothing.
     pub fn release_handshake(&mut self, now: Instant, id: &str, outcome: DrainOutcome) {
-        let Some(scope) = self.handshakes.close(id) else { return };
-        if outcome == DrainOutcome::Committed {
+        let Some((scope, purpose)) = self.handshakes.close(id) else { return };
+        if (outcome, purpose) == (DrainOutcome::Committed, DrainPurpose::Remove) {
             self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
         }
         self.refresh(now);
     }
 
+    /// Uids of throttled pods that requests are at: they have to get their CPU back.
+    pub fn starved(&self) -> Vec<Arc<str>> {
+        self.endpoints.starved()
+    }
+
+    /// A pod as the watch shows it.
+    pub fn pod(&self, uid: &str) -> Option<&Arc<PodView>> {
+        self.pods.iter().find(|pod| &*pod.uid == uid)
+    }
+
+    /// The CPU was given back to the pods of every throttling that had run out at `asked`: none of them can happen any more.
+    pub fn restored(&mut self, now: Instant, asked: Instant) {
+        self.handshakes.fenced(asked, DrainPurpose::Throttle);
+        self.refresh(now);
+    }
+
     /// A fence that began at `asked` succeeded. `gone`: the step down had happened.
     pub fn fenced(&mut self, now: Instant, asked: Instant, gone: bool) {
-        for scope in self.handshakes.fenced(asked) {
+        for scope in self.handshakes.fenced(asked, DrainPurpose::Remove) {
             if gone {
                 self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
             }

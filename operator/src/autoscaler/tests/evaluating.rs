@@ -1,5 +1,6 @@
 //! The whole loop: caches, a fake activator's stream, decisions, steps, events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -92,6 +93,7 @@ async fn start(activator: &FakeActivator, idle_seconds: u32, replicas: u32) -> B
         token: TOKEN.to_owned(),
         functions,
         deployments: deployment_store,
+        pods: Arc::new(|_, _| Vec::new()),
         metrics: AutoscalerMetrics::default(),
         events: event_sender,
         shutdown: shutdown.clone(),

@@ -12,9 +12,13 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use pilotlight_crds::control::{
     DrainOutcome, DrainRequest, DrainResponse, PATH_DRAIN, PATH_RELEASE, PATH_SAMPLES, ReleaseRequest,
 };
+use pilotlight_crds::throttle;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -204,6 +208,10 @@ pub(super) struct Model {
     pub(super) version: u64,
     pub(super) activators: Vec<Peer>,
     pub(super) pods: Vec<PodRead>,
+    /// The same or other pods, whole; a change of one gives it another version.
+    pub(super) whole: Vec<Pod>,
+    /// What the next resizes do in place of the ordinary.
+    pub(super) on_resize: Vec<OnWrite>,
     pub(super) costs: BTreeMap<String, i32>,
     pub(super) listings: u32,
     pub(super) on_listing: BTreeMap<u32, OnListing>,
@@ -214,6 +222,34 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// Changes a pod, if it still has the version that the patch names. One that changes nothing makes no version.
+    fn patch(&mut self, name: &str, patch: &Value) -> Result<Pod, ClusterError> {
+        let pod = self.whole.iter_mut().find(|pod| pod.name_any() == name).ok_or(ClusterError::Gone)?;
+        let wanted = patch["metadata"]["resourceVersion"].as_str();
+        if wanted.is_some_and(|wanted| Some(wanted) != pod.metadata.resource_version.as_deref()) {
+            return Err(ClusterError::Conflict);
+        }
+        let before = pod.clone();
+        for (key, value) in patch["metadata"]["labels"].as_object().into_iter().flatten() {
+            match value.as_str() {
+                Some(value) => pod.labels_mut().insert(key.clone(), value.to_owned()),
+                None => pod.labels_mut().remove(key),
+            };
+        }
+        for (key, value) in patch["metadata"]["annotations"].as_object().into_iter().flatten() {
+            pod.annotations_mut().insert(key.clone(), value.as_str().unwrap().to_owned());
+        }
+        if let Some(container) = patch.pointer("/spec/containers/0/resources") {
+            let spec = pod.spec.as_mut().unwrap();
+            spec.containers[0].resources = Some(serde_json::from_value(container.clone()).unwrap());
+        }
+        if *pod != before {
+            self.version += 1;
+            pod.metadata.resource_version = Some(self.version.to_string());
+        }
+        Ok(pod.clone())
+    }
+
     /// Somebody else writes the scale.
     pub(super) fn scale(&mut self, replicas: u32) {
         self.replicas = replicas;
@@ -289,5 +325,31 @@ impl Cluster for FakeCluster {
     async fn set_deletion_cost(&self, _: &str, pod: &str, cost: i32) -> Result<(), ClusterError> {
         self.with(|model| model.costs.insert(pod.to_owned(), cost));
         Ok(())
+    }
+
+    async fn whole_pods(&self, _: &str, _: &str) -> Result<Vec<Pod>, ClusterError> {
+        Ok(self.with(|model| model.whole.clone()))
+    }
+
+    async fn patch_pod(&self, _: &str, pod: &str, patch: Value) -> Result<Pod, ClusterError> {
+        self.with(|model| model.patch(pod, &patch))
+    }
+
+    async fn resize_pod(&self, _: &str, pod: &str, patch: Value) -> Result<(), ClusterError> {
+        self.with(|model| {
+            if let Some(instead) = model.on_resize.pop() {
+                return Err(instead(model));
+            }
+            model.patch(pod, &patch).map(drop)
+        })
+    }
+
+    async fn give_back(&self, _: &str, pod: &Pod) -> Result<bool, ClusterError> {
+        let (name, uid) = (pod.name_any(), pod.uid().unwrap());
+        self.with(|model| {
+            let found = model.patch(&name, &throttle::unmark(&uid))?;
+            let Some(cpu) = throttle::to_give_back(&found) else { return Ok(true) };
+            model.patch(&name, &cpu.resize(&uid, None)).map(|_| true)
+        })
     }
 }

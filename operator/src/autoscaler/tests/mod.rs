@@ -5,3 +5,4 @@ mod fakes;
 mod knowing;
 mod listening;
 mod stepping;
+mod throttling;
