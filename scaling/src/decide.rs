@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::coverage::Span;
 use crate::demand::demand;
+use crate::idle::Rung;
 use crate::load::Load;
 use crate::memory::Memory;
 use crate::policy::Policy;
@@ -69,17 +70,6 @@ pub enum FloorReason {
     FailOpen,
     /// The schedule of this name asks for it at this time.
     Schedule(Arc<str>),
-}
-
-/// A rung of the idle ladder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
-    /// Pods run, or are starting.
-    Active,
-    /// Pods run with next to no CPU.
-    Throttled,
-    /// No pods.
-    Zero,
 }
 
 /// What should be.

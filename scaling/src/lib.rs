@@ -26,8 +26,9 @@ mod windows;
 
 pub use alignment::Alignment;
 pub use coverage::{ActivatorId, Coverage, Origin, Span};
-pub use decide::{Decision, Floor, FloorReason, Input, Rung, decide};
+pub use decide::{Decision, Floor, FloorReason, Input, decide};
 pub use hindsight::look_back;
+pub use idle::Rung;
 pub use load::{Average, Load, Service, Window};
 pub use memory::Memory;
 pub use policy::{Metric, Policy, Target};

@@ -47,11 +47,7 @@ impl Kept {
             "replicas": self.replicas,
             "currentReplicas": self.current,
             "readyReplicas": self.ready,
-            "rung": match self.rung {
-                Rung::Active => "Active",
-                Rung::Throttled => "Throttled",
-                Rung::Zero => "Zero",
-            },
+            "rung": self.rung.name(),
             "reason": self.reason.code(),
             "message": self.reason.to_string(),
             "trigger": self.trigger.code(),
