@@ -10,6 +10,8 @@ pub mod beacon;
 pub mod control;
 pub mod endpoint;
 pub mod error;
+#[cfg(test)]
+mod fixtures;
 pub mod function;
 pub mod index;
 pub mod insiders;

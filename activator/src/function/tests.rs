@@ -1,35 +1,17 @@
 //! Crowds of waiting requests at one Function and their effect on itself and others; pods in memory, time paused.
 
-use std::net::SocketAddr;
-
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use pilotlight_crds::workload::Protocol;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::endpoint::memory::MemoryNet;
 use crate::endpoint::stream::Dial;
-use crate::index::{PodBeacon, ProbeCheck};
+use crate::fixtures::{self, OneReplica};
+use crate::index::ProbeCheck;
 use crate::limits::{Limits, Share};
 use crate::proxy::forwarded::Trust;
-use crate::scale::Scale;
 use crate::telemetry::Telemetry;
-
-struct OneReplica;
-
-impl ScalePort for OneReplica {
-    fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Scale, ScaleError>> {
-        Box::pin(async { Ok(Scale { replicas: 1, resource_version: "1".into() }) })
-    }
-
-    fn set<'a>(&'a self, _: &'a str, _: &'a str, _: i32, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
-        Box::pin(async { Err(ScaleError::Conflict) })
-    }
-
-    fn restore<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
-        Box::pin(async { Ok(()) })
-    }
-}
 
 struct World {
     net: MemoryNet,
@@ -50,23 +32,9 @@ impl World {
 
     /// A pod that takes connections.
     fn show_pod(&self, cell: &Arc<FunctionCell>) {
-        let address = SocketAddr::from(([10, 0, 0, 1], 8080));
-        self.net.serve(address, Protocol::HTTP1);
-        let pod = PodView {
-            uid: "uid-1".into(),
-            name: "pod-1".into(),
-            function: cell.key.clone(),
-            revision: "one".into(),
-            address: Some(address),
-            protocol: Protocol::HTTP1,
-            checks: vec![ProbeCheck::Tcp { port: 8080 }],
-            terminating: false,
-            finished: false,
-            ready: false,
-            diagnosis: None,
-            beacon: PodBeacon::default(),
-            throttled: false,
-        };
+        let checks = vec![ProbeCheck::Tcp { port: 8080 }];
+        let pod = PodView { function: cell.key.clone(), checks, ..fixtures::pod(1) };
+        self.net.serve(pod.address.unwrap(), Protocol::HTTP1);
         cell.update(cell.config(), vec![Arc::new(pod)], None);
     }
 }
@@ -74,19 +42,10 @@ impl World {
 fn config(name: &str, limit: u32) -> Arc<FunctionConfig> {
     Arc::new(FunctionConfig {
         key: FunctionKey::new("shop", name),
-        port: None,
-        revision: Some("one".into()),
-        wake_replicas: 1,
         limit,
         target: 10,
-        request_timeout: None,
-        response_start_timeout: None,
-        idle_stream_timeout: None,
-        cold_start_timeout: Duration::from_secs(60),
         pending_requests: 20_000,
-        pending_bytes: 1_000_000,
-        failing: None,
-        owner: None,
+        ..fixtures::config()
     })
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use http::Request;
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http_body_util::{BodyExt, StreamBody};
@@ -22,12 +21,12 @@ use super::forwarded::{Peer, Trust};
 use super::{Client, Target, handle};
 use crate::endpoint::memory::{MemoryNet, TestBody, chunks, full};
 use crate::endpoint::stream::Dial;
+use crate::fixtures::{self, OneReplica};
 use crate::function::FunctionCell;
-use crate::index::{FunctionConfig, FunctionKey, PodBeacon, PodView, ProbeCheck};
+use crate::index::{FunctionConfig, PodView, ProbeCheck};
 use crate::limits::{Limits, Share};
 use crate::listen::conn::{ActiveRequest, ConnState};
 use crate::runtime::Shared;
-use crate::scale::{Scale, ScaleError, ScalePort};
 use crate::telemetry::Telemetry;
 use stepped::{Stepped, Steps};
 
@@ -58,40 +57,8 @@ fn get(way: Way, path: &'static str) -> Path {
     Path { way, method: "GET", path, protocol: Protocol::HTTP1 }
 }
 
-/// A Deployment that has its replica.
-struct OneReplica;
-
-impl ScalePort for OneReplica {
-    fn get<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Scale, ScaleError>> {
-        Box::pin(async { Ok(Scale { replicas: 1, resource_version: "1".into() }) })
-    }
-
-    fn set<'a>(&'a self, _: &'a str, _: &'a str, _: i32, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
-        Box::pin(async { Err(ScaleError::Conflict) })
-    }
-
-    fn restore<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
 fn config() -> Arc<FunctionConfig> {
-    Arc::new(FunctionConfig {
-        key: FunctionKey::new("shop", "hello"),
-        port: None,
-        revision: Some("hello-1".into()),
-        wake_replicas: 1,
-        limit: 1,
-        target: 1,
-        request_timeout: None,
-        response_start_timeout: None,
-        idle_stream_timeout: None,
-        cold_start_timeout: Duration::from_secs(60),
-        pending_requests: 100,
-        pending_bytes: 1_000_000,
-        failing: None,
-        owner: None,
-    })
+    Arc::new(FunctionConfig { limit: 1, target: 1, pending_requests: 100, ..fixtures::config() })
 }
 
 struct World {
@@ -112,23 +79,9 @@ impl World {
     }
 
     fn show_pod(cell: &Arc<FunctionCell>, net: &MemoryNet, protocol: Protocol) {
-        let address = SocketAddr::from(([10, 0, 0, 1], 8080));
-        net.serve(address, protocol);
-        let pod = PodView {
-            uid: "uid-1".into(),
-            name: "hello-1-1".into(),
-            function: cell.key.clone(),
-            revision: "hello-1".into(),
-            address: Some(address),
-            protocol,
-            checks: vec![ProbeCheck::Tcp { port: 8080 }],
-            terminating: false,
-            finished: false,
-            ready: true,
-            diagnosis: None,
-            beacon: PodBeacon::default(),
-            throttled: false,
-        };
+        let checks = vec![ProbeCheck::Tcp { port: 8080 }];
+        let pod = PodView { protocol, checks, ready: true, ..fixtures::pod(1) };
+        net.serve(pod.address.unwrap(), protocol);
         cell.update(config(), vec![Arc::new(pod)], None);
     }
 

@@ -1,8 +1,8 @@
 //! The whole decision as a table.
 
 use super::*;
-use crate::index::{FunctionKey, PodBeacon};
-use pilotlight_crds::workload::Protocol;
+use crate::fixtures;
+use crate::index::PodBeacon;
 use std::collections::HashSet;
 
 const POD: &str = "10.0.0.7";
@@ -25,18 +25,10 @@ fn ip(text: &str) -> IpAddr {
 fn starting() -> PodView {
     PodView {
         uid: "u1".into(),
-        name: "hello-2-abc-x".into(),
-        function: FunctionKey::new("shop", "hello"),
         revision: "hello-2".into(),
         address: None,
-        protocol: Protocol::HTTP1,
-        checks: Vec::new(),
-        terminating: false,
-        finished: false,
-        ready: false,
-        diagnosis: None,
         beacon: PodBeacon { expected: true, scheduled: true, port: 8080, ..PodBeacon::default() },
-        throttled: false,
+        ..fixtures::pod(7)
     }
 }
 

@@ -3,50 +3,21 @@
 use std::time::Duration;
 
 use pilotlight_crds::control::{DrainPurpose, DrainRequest};
-use pilotlight_crds::workload::Protocol;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fixtures;
 use crate::function::outlier::CONSECUTIVE;
-use crate::index::{FunctionKey, PodBeacon};
 use crate::limits::Limits;
 
 fn config(limit: u32, active: &str) -> FunctionConfig {
-    FunctionConfig {
-        key: FunctionKey::new("shop", "hello"),
-        port: None,
-        revision: Some(active.into()),
-        wake_replicas: 1,
-        limit,
-        target: 0,
-        request_timeout: None,
-        response_start_timeout: None,
-        idle_stream_timeout: None,
-        cold_start_timeout: Duration::from_secs(60),
-        pending_requests: 1000,
-        pending_bytes: 1_000_000,
-        failing: None,
-        owner: None,
-    }
+    FunctionConfig { revision: Some(active.into()), limit, target: 0, ..fixtures::config() }
 }
 
 /// The first ones are of an older revision.
 fn pod(number: u8) -> Arc<PodView> {
-    Arc::new(PodView {
-        uid: format!("uid-{number}").into(),
-        name: format!("pod-{number}").into(),
-        function: FunctionKey::new("shop", "hello"),
-        revision: if number < 2 { "hello-1" } else { "hello-2" }.into(),
-        address: Some(([10, 0, 0, number], 8080).into()),
-        protocol: Protocol::HTTP1,
-        checks: Vec::new(),
-        terminating: false,
-        finished: false,
-        ready: false,
-        diagnosis: None,
-        beacon: PodBeacon::default(),
-        throttled: false,
-    })
+    let revision = if number < 2 { "hello-1" } else { "hello-2" }.into();
+    Arc::new(PodView { revision, ..fixtures::pod(number) })
 }
 
 struct Bench {

@@ -6,9 +6,22 @@ use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainRequest, DrainRe
 use proptest::prelude::*;
 
 use super::*;
-use fixtures::{config, pod, upstream};
+use crate::fixtures;
+use crate::index::ProbeCheck;
+use crate::limits::Limits;
 
-mod fixtures;
+fn config(limit: u32) -> Arc<FunctionConfig> {
+    Arc::new(FunctionConfig { limit, ..fixtures::config() })
+}
+
+fn pod(number: usize) -> Arc<PodView> {
+    let checks = vec![ProbeCheck::Tcp { port: 8080 }];
+    Arc::new(PodView { checks, ..fixtures::pod(u8::try_from(number).unwrap()) })
+}
+
+fn upstream(pod: &PodView) -> Arc<Upstream> {
+    Arc::new(Upstream::new(pod, &Limits::default()))
+}
 
 struct Bench {
     state: State<Seq>,
