@@ -5,7 +5,7 @@
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event, Pod, Service};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
@@ -69,6 +69,23 @@ impl Observed {
 /// The value of a pod's label.
 pub fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Whether a process of the pod may be running: one that never started or is over, or whose containers all wait to be restarted, has no
+/// request and can answer nothing.
+pub fn may_run(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    let phase = status.phase.as_deref();
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let runs = |container: &ContainerStatus| container.state.as_ref().is_some_and(|state| state.running.is_some());
+    match phase {
+        Some("Succeeded" | "Failed") => false,
+        // kubelet's word on containers may be missing or late; only a definite "none runs" counts as one.
+        Some("Pending") if containers.is_empty() => false,
+        _ => containers.is_empty() || containers.iter().any(runs),
+    }
 }
 
 /// Whether Kubernetes says that the pod is ready, or would but for its beacon, and it is not going away.

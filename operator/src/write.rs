@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use pilotlight_crds::status::RouteOwner;
 use pilotlight_crds::{Function, FunctionStatus, names};
 use serde_json::json;
@@ -48,25 +48,12 @@ pub async fn write(
 ) -> Result<Written, WriteError> {
     let uid = function.uid().unwrap_or_default();
     if function.status.as_ref() != Some(status) {
-        let api: Api<Function> = Api::namespaced(context.client.clone(), &function.namespace().unwrap_or_default());
-        // The uid keeps a Function that was deleted and made again from getting its predecessor's status.
-        let mut metadata = json!({"name": function.name_any(), "uid": uid});
         // Two writers must never give one epoch two owners, nor bring an old one back.
-        if owner(status).is_some() || owner(before).is_some() {
-            metadata["resourceVersion"] = json!(function.resource_version());
-        }
-        let patch = Patch::Apply(json!({
-            "apiVersion": Function::api_version(&()),
-            "kind": Function::kind(&()),
-            "metadata": metadata,
-            "status": status,
-        }));
-        let force = PatchParams::apply(names::MANAGER_OPERATOR).force();
-        match api.patch_status(&function.name_any(), &force, &patch).await {
-            Ok(_) => context.metrics.wrote("Function", "status"),
-            // It was deleted meanwhile.
-            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(Written::Done),
-            Err(kube::Error::Api(refusal)) if refusal.is_conflict() => return Ok(Written::Outdated),
+        let exact = owner(status).is_some() || owner(before).is_some();
+        match apply_status(&context.client, function, status, exact).await {
+            Ok(Applied::Written) => context.metrics.wrote("Function", "status"),
+            Ok(Applied::Gone) => return Ok(Written::Done),
+            Ok(Applied::Outdated) => return Ok(Written::Outdated),
             Err(error) => return Err(WriteError(Box::new(error))),
         }
     }
@@ -76,6 +63,45 @@ pub async fn write(
         publish(&context.recorder, function, &transition).await;
     }
     Ok(Written::Done)
+}
+
+/// What the API server made of a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It has it.
+    Written,
+    /// There is no such Function any more.
+    Gone,
+    /// The Function is another than the one that was read.
+    Outdated,
+}
+
+/// Writes the status as a whole; where it is `exact`, only to the very version that was read.
+pub(crate) async fn apply_status(
+    client: &Client,
+    function: &Function,
+    status: &FunctionStatus,
+    exact: bool,
+) -> kube::Result<Applied> {
+    let api: Api<Function> = Api::namespaced(client.clone(), &function.namespace().unwrap_or_default());
+    // The uid keeps a Function that was deleted and made again from getting its predecessor's status.
+    let mut metadata = json!({"name": function.name_any(), "uid": function.uid()});
+    if exact {
+        metadata["resourceVersion"] = json!(function.resource_version());
+    }
+    let patch = Patch::Apply(json!({
+        "apiVersion": Function::api_version(&()),
+        "kind": Function::kind(&()),
+        "metadata": metadata,
+        "status": status,
+    }));
+    let force = PatchParams::apply(names::MANAGER_OPERATOR).force();
+    match api.patch_status(&function.name_any(), &force, &patch).await {
+        Ok(_) => Ok(Applied::Written),
+        Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(Applied::Gone),
+        Err(kube::Error::Api(refusal)) if refusal.is_conflict() => Ok(Applied::Outdated),
+        Err(error) => Err(error),
+    }
 }
 
 fn owner(status: &FunctionStatus) -> Option<&RouteOwner> {

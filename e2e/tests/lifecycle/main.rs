@@ -52,18 +52,6 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     chart::install(&["operator.podAnnotations.rolled=once", "activator.podAnnotations.rolled=once"]).await?;
     println!("  {} requests sent", load.sent());
 
-    // A release names no other owner of a limited Function yet (README, "Limits"), so one that stays has to be named before.
-    let owned = || async {
-        let owner = functions.get("limited").await?.status.and_then(|status| status.route?.owner?.activator);
-        let pods: Api<Pod> = Api::namespaced(reach.client.clone(), SYSTEM_NAMESPACE);
-        let pods = pods.list(&ListParams::default().labels(ACTIVATORS)).await?.items;
-        let new = |pod: &Pod| pod.annotations().contains_key("rolled");
-        Ok(pods
-            .iter()
-            .any(|pod| new(pod) && owner.as_ref().is_some_and(|owner| pod.uid().as_ref() == Some(&owner.uid))))
-    };
-    until("an activator that stays to count limited's requests", PATIENCE, owned, |owned| *owned).await?;
-
     // Helm is content as soon as the new pods are ready, so this begins while the old ones still go. With nothing to do they go
     // soon; whoever asks next must not be led to them, although no operator looks after the Services meanwhile.
     println!("uninstall, amid the rollout: plain Deployments with a pod each stay behind, and answer");

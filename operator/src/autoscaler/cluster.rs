@@ -18,6 +18,7 @@ use pilotlight_crds::names::{ANNOTATION_DELETION_COST, LABEL_REVISION, MANAGER_A
 use serde_json::{Value, json};
 
 use crate::cpu::give_back;
+use crate::observe::may_run;
 
 /// Time for one call.
 const CALL: Duration = Duration::from_secs(3);
@@ -270,23 +271,9 @@ fn read(scale: &Scale) -> Result<ScaleRead, ClusterError> {
     })
 }
 
-/// The activator in a pod, if its process may be running: a pod that never started or is over, or whose containers all wait to
-/// be restarted, has no request and can answer nothing.
+/// The activator in a pod, if its process may be running.
 pub(super) fn peer(pod: &Pod, port: u16) -> Option<Peer> {
-    let status = pod.status.as_ref()?;
-    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-        return None;
-    }
-    let containers = status.container_statuses.as_deref().unwrap_or_default();
-    let runs = containers.iter().any(|container| {
-        let state = container.state.as_ref();
-        state.is_some_and(|state| state.running.is_some())
-    });
-    // kubelet's word on containers may be missing or late; only a definite "none runs" counts as one.
-    let none_runs = !containers.is_empty() && !runs;
-    if none_runs || (containers.is_empty() && status.phase.as_deref() == Some("Pending")) {
-        return None;
-    }
+    let status = pod.status.as_ref().filter(|_| may_run(pod))?;
     let ip: Option<IpAddr> = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
     Some(Peer {
         uid: pod.metadata.uid.clone()?,

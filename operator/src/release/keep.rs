@@ -1,5 +1,5 @@
-//! Looks after the EndpointSlices while no operator does: during a release nobody leads, and a Service must not go on to lead to an
-//! activator that goes.
+//! Looks after the EndpointSlices, and after who owns which Function, while no operator does: during a release nobody leads, and neither a
+//! Service nor another activator must go on to lead to an activator that goes.
 //!
 //! What always holds: a slice that leads somewhere is never emptied; what it is given instead accepts connections already.
 
@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
+use super::owners::Owners;
 use crate::observe::is_ready;
 
 /// Between two looks.
@@ -56,18 +57,29 @@ fn decide(slice: &EndpointSlice, ready: &BTreeMap<IpAddr, Option<String>>) -> St
 pub(super) async fn keep(client: Client, namespace: &str, selector: &str) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let activators = ListParams::default().labels(selector);
+    let mut owners = Owners::default();
     loop {
         look.tick().await;
-        if let Err(error) = round(&client, namespace, selector).await {
+        let pods = match pods.list(&activators).await {
+            Ok(pods) => pods.items,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look at the activators");
+                continue;
+            }
+        };
+        if let Err(error) = slices(&client, &pods).await {
             tracing::warn!(%error, "cannot look after the EndpointSlices");
+        }
+        if let Err(error) = owners.round(&client, &pods).await {
+            tracing::warn!(%error, "cannot look after who owns Functions");
         }
     }
 }
 
-async fn round(client: &Client, namespace: &str, selector: &str) -> kube::Result<()> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let ready: BTreeMap<IpAddr, Option<String>> =
-        pods.list(&ListParams::default().labels(selector)).await?.items.iter().filter_map(activator).collect();
+async fn slices(client: &Client, pods: &[Pod]) -> kube::Result<()> {
+    let ready: BTreeMap<IpAddr, Option<String>> = pods.iter().filter_map(activator).collect();
     let ours = format!("{}={}", names::LABEL_SLICE_MANAGED_BY, names::SLICE_MANAGED_BY);
     let slices = Api::<EndpointSlice>::all(client.clone()).list(&ListParams::default().labels(&ours)).await?;
     for slice in slices {
@@ -88,8 +100,12 @@ async fn round(client: &Client, namespace: &str, selector: &str) -> kube::Result
 /// The address of an activator that is ready and stays.
 fn activator(pod: &Pod) -> Option<(IpAddr, Option<String>)> {
     let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-    let stays = is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
-    stays.then(|| (ip, pod.spec.as_ref().and_then(|spec| spec.node_name.clone())))
+    is_ready(pod).then(|| (ip, pod.spec.as_ref().and_then(|spec| spec.node_name.clone())))
+}
+
+/// Whether connections to this port are accepted.
+pub(super) async fn accepts(ip: IpAddr, port: u16) -> bool {
+    matches!(tokio::time::timeout(CONNECT, TcpStream::connect((ip, port))).await, Ok(Ok(_)))
 }
 
 /// An activator that accepts connections on the slice's port, as the slice's endpoint.
@@ -98,7 +114,7 @@ async fn accepting(slice: &EndpointSlice, ready: &BTreeMap<IpAddr, Option<String
     let before = slice.endpoints.first()?;
     for (ip, node) in ready {
         let same_family = ip.is_ipv4() == (slice.address_type == "IPv4");
-        if same_family && matches!(tokio::time::timeout(CONNECT, TcpStream::connect((*ip, port))).await, Ok(Ok(_))) {
+        if same_family && accepts(*ip, port).await {
             return Some(Endpoint {
                 addresses: vec![ip.to_string()],
                 node_name: node.clone(),

@@ -1,11 +1,12 @@
 //! `operator release`: leaves plain working Deployments and Services behind, before Pilotlight is uninstalled.
 //!
 //! What always holds: it takes the leader's Lease and keeps it for a while after it ends, so that no operator undoes it; while it
-//! works it looks after the EndpointSlices itself; a Service leads to its pods before the way over the activators is taken away; to
-//! run it again changes nothing.
+//! works it looks after the EndpointSlices and the owners of limited Functions itself; a Service leads to its pods before the way over
+//! the activators is taken away; to run it again changes nothing.
 
 mod function;
 mod keep;
+mod owners;
 
 use anyhow::{Context as _, bail};
 use futures::{StreamExt, stream};
