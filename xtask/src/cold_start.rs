@@ -7,7 +7,7 @@ use pilotlight_cluster::Runtime;
 use crate::images;
 use crate::release::Release;
 use crate::shell::{Steps, run};
-use crate::stage::{Runtimes, Stage, Where};
+use crate::stage::{Embedding, Stage, Where};
 
 /// What `cold-start` can be told.
 #[derive(Args)]
@@ -55,8 +55,8 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let program = steps.step("the benchmark's own program", || images::beside("pilotlight-bench-cold-start"))?;
     let chosen = arguments.runtime.runtimes();
     // Pods without a RuntimeClass get runc; it is there in any case.
-    let runtimes = Runtimes { runtime: Runtime::Runc, more: chosen.to_vec() };
-    let stage = Stage::set(&mut steps, &arguments.place, &runtimes, "bench-cold-start", &needed(&arguments.language))?;
+    let embedding = Embedding { runtime: Runtime::Runc, more: chosen.to_vec(), ..Embedding::default() };
+    let stage = Stage::set(&mut steps, &arguments.place, &embedding, "bench-cold-start", &needed(&arguments.language))?;
     let release = Release::ensure(&mut steps, &stage)?;
     let mut bench = stage.command(program);
     bench.args(["--rounds", &arguments.rounds.to_string()]).args(arguments.json.then_some("--json"));

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::release::Release;
 use crate::shell::{Steps, cargo, repository, run};
-use crate::stage::{Runtimes, Stage, Where};
+use crate::stage::{Embedding, Stage, Where};
 
 /// Shows a Function answering its first request from zero pods, and going back to zero.
 #[derive(Args)]
@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     place: Where,
     #[command(flatten)]
-    runtimes: Runtimes,
+    embedding: Embedding,
 }
 
 /// The images that the demo needs.
@@ -24,7 +24,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     steps.step("the demo's own program", || {
         run(&mut cargo(&["build", "--package", "pilotlight-e2e", "--bin", "pilotlight-demo", "--locked"]))
     })?;
-    let stage = Stage::set(&mut steps, &arguments.place, &arguments.runtimes, "demo", &IMAGES.map(str::to_owned))?;
+    let stage = Stage::set(&mut steps, &arguments.place, &arguments.embedding, "demo", &IMAGES.map(str::to_owned))?;
     let release = Release::ensure(&mut steps, &stage)?;
     let story = repository().join("target/debug/pilotlight-demo");
     let told = run(stage.command(story).args(["--image", &stage.image("example-hello-go")]));

@@ -28,15 +28,18 @@ pub(crate) struct Where {
     keep: bool,
 }
 
-/// What starts containers in an embedded cluster.
+/// How an embedded cluster is made.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Runtimes {
+pub(crate) struct Embedding {
     /// What starts containers in the embedded cluster.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) runtime: Runtime,
     /// What else can, where a pod names its RuntimeClass.
     #[arg(skip)]
     pub(crate) more: Vec<Runtime>,
+    /// How many requests a second each of Kubernetes' controllers may make; upstream's default where absent.
+    #[arg(skip)]
+    pub(crate) controllers_qps: Option<u32>,
 }
 
 /// A cluster that is ready to play on.
@@ -55,20 +58,20 @@ impl Stage {
     pub(crate) fn set(
         steps: &mut Steps,
         choice: &Where,
-        runtimes: &Runtimes,
+        embedding: &Embedding,
         name: &str,
         only: &[String],
     ) -> Result<Self> {
         let name: ClusterName = name.parse().context("a cluster's name")?;
         match Target::choose(choice.context.clone(), name) {
-            Target::Embedded(name) => Self::embedded(steps, runtimes, choice.keep, name, only),
+            Target::Embedded(name) => Self::embedded(steps, embedding, choice.keep, name, only),
             Target::Existing { context } => Self::existing(choice, &context),
         }
     }
 
     fn embedded(
         steps: &mut Steps,
-        runtimes: &Runtimes,
+        embedding: &Embedding,
         keep: bool,
         name: ClusterName,
         only: &[String],
@@ -80,8 +83,9 @@ impl Stage {
         let images = images::build(steps, only)?;
         let options = Options {
             name: name.clone(),
-            runtime: runtimes.runtime,
-            more_runtimes: runtimes.more.clone(),
+            runtime: embedding.runtime,
+            more_runtimes: embedding.more.clone(),
+            controllers_qps: embedding.controllers_qps,
             ..Options::default()
         };
         let started = steps.step("embedded cluster up", || asynchronous(up(&options, &Progress::start(false))))?;

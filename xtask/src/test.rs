@@ -8,7 +8,7 @@ use clap::Args;
 use crate::checks;
 use crate::release::Release;
 use crate::shell::{Steps, cargo, output, program, repository, run};
-use crate::stage::{Runtimes, Stage, Where};
+use crate::stage::{Embedding, Stage, Where};
 
 /// Every test: checks, units, and the promises to a user on a real cluster.
 #[derive(Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     place: Where,
     #[command(flatten)]
-    runtimes: Runtimes,
+    embedding: Embedding,
     /// Only the tests on a cluster, and of those only the ones whose name contains this.
     #[arg(long, value_name = "PART")]
     only: Option<String>,
@@ -40,7 +40,7 @@ fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     }
     let binaries = steps.step("cargo test --no-run: tests on a cluster", e2e_binaries)?;
     steps.step("go build e2e/gitops: what GitOps tools make of a Function", gitops)?;
-    let stage = Stage::set(steps, &arguments.place, &arguments.runtimes, "test", &[])?;
+    let stage = Stage::set(steps, &arguments.place, &arguments.embedding, "test", &[])?;
     steps.step("helm lint", || helm_lint(&stage))?;
     let release = Release::ensure(steps, &stage)?;
     let tested = suites(steps, arguments, &stage, &binaries);

@@ -66,6 +66,9 @@ struct UpArgs {
     /// A port of 127.0.0.1 that leads to an address inside, as HOSTPORT:ADDRESS:PORT. Can be repeated.
     #[arg(long)]
     forward: Vec<Forward>,
+    /// How many requests a second each of Kubernetes' controllers may make; upstream's default where absent.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    controllers_qps: Option<u32>,
     /// Prints every step, however short.
     #[arg(long)]
     verbose: bool,
@@ -129,6 +132,7 @@ async fn bring_up(name: ClusterName, choices: UpArgs) -> Result<()> {
         runtime: choices.runtime,
         more_runtimes: choices.also,
         forwards: choices.forward,
+        controllers_qps: choices.controllers_qps,
     };
     match up(&options, &Progress::start(choices.verbose)).await? {
         Up::AlreadyUp(cluster) => eprintln!("cluster {} is up already", cluster.options().name),

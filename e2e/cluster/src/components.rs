@@ -91,9 +91,13 @@ pub(crate) fn apiserver(layout: &Layout) -> Component {
         .component("kube-apiserver")
 }
 
-/// The built-in controllers, at upstream's client rates.
-pub(crate) fn controller_manager(layout: &Layout) -> Component {
-    Flags::new(layout)
+/// The built-in controllers, at upstream's client rates unless told otherwise.
+pub(crate) fn controller_manager(layout: &Layout, qps: Option<u32>) -> Component {
+    let flags = match qps {
+        Some(qps) => Flags::new(layout).flag("kube-api-qps", qps).flag("kube-api-burst", qps),
+        None => Flags::new(layout),
+    };
+    flags
         .kubeconfig("controller-manager", true)
         .flag("bind-address", "127.0.0.1")
         .flag("leader-elect", false)
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn what_shapes_a_cold_start_stays_at_upstreams_defaults() {
         let layout = Layout::of(&Default::default());
-        let all = [kubelet(&layout), scheduler(&layout), controller_manager(&layout), proxy(&layout)];
+        let all = [kubelet(&layout), scheduler(&layout), controller_manager(&layout, None), proxy(&layout)];
         let tuned = ["qps", "burst", "concurrent", "sync-period", "pull", "feature-gates", "frequency"];
         for component in all {
             for arg in &component.args {

@@ -86,7 +86,7 @@ async fn start(plan: &Plan, components: &Components) -> Result<()> {
     step("API server answers", api::until("the API server being ready", PATIENCE, || api::readyz(&client))).await?;
     let runtimes = plan.options.runtimes();
     step("node takes pods", async {
-        components.start(components::controller_manager(layout))?;
+        components.start(components::controller_manager(layout, plan.options.controllers_qps))?;
         components.start(components::scheduler(layout))?;
         components.start(components::kubelet(layout))?;
         components.start(components::proxy(layout))?;

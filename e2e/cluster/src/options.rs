@@ -125,6 +125,9 @@ pub struct Options {
     pub more_runtimes: Vec<Runtime>,
     /// More ports of the host that lead inside.
     pub forwards: Vec<Forward>,
+    /// How many requests a second each of Kubernetes' controllers may make of the API server; upstream's default (20) where absent.
+    #[serde(default)]
+    pub controllers_qps: Option<u32>,
 }
 
 impl Options {
