@@ -50,13 +50,21 @@ pub struct FloorStart {
 /// # Errors
 /// When the API server refuses.
 pub async fn create(stage: &Stage, image: &str, runtime_class: Option<&str>) -> Result<()> {
+    create_named(stage, NAME, image, runtime_class).await
+}
+
+/// Makes a Deployment of this name, at zero; its pods have the name as their label `app`.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn create_named(stage: &Stage, name: &str, image: &str, runtime_class: Option<&str>) -> Result<()> {
     let deployment: Deployment = serde_json::from_value(json!({
-        "metadata": {"name": NAME, "labels": {"app": NAME}},
+        "metadata": {"name": name, "labels": {"app": name}},
         "spec": {
             "replicas": 0,
-            "selector": {"matchLabels": {"app": NAME}},
+            "selector": {"matchLabels": {"app": name}},
             "template": {
-                "metadata": {"labels": {"app": NAME}},
+                "metadata": {"labels": {"app": name}},
                 "spec": {
                     "runtimeClassName": runtime_class,
                     // What the namespace asks for, and a Function's pod has as well.
@@ -82,8 +90,16 @@ pub async fn create(stage: &Stage, image: &str, runtime_class: Option<&str>) -> 
 /// # Errors
 /// When the API server refuses.
 pub async fn scale(stage: &Stage, replicas: u32) -> Result<()> {
+    scale_named(stage, NAME, replicas).await
+}
+
+/// Asks for this many pods of a Deployment.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn scale_named(stage: &Stage, name: &str, replicas: u32) -> Result<()> {
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    stage.api::<Deployment>().patch_scale(NAME, &PatchParams::default(), &patch).await?;
+    stage.api::<Deployment>().patch_scale(name, &PatchParams::default(), &patch).await?;
     Ok(())
 }
 
@@ -127,12 +143,16 @@ pub async fn start(stage: &Stage, mut observer: Observer) -> Result<FloorStart> 
     Ok(FloorStart { answered, ready: ready - begun, moments })
 }
 
-fn address(pod: &Pod) -> Option<&str> {
+/// The address that Kubernetes tells of the pod.
+pub fn address(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.pod_ip.as_deref()
 }
 
-/// Asks until the answer is there. Returns when the connection was made that it came over, and when it was whole.
-async fn first_answer(reach: &Reach, pod: &Pod, begun: Instant) -> Result<(Duration, Duration)> {
+/// Asks until the answer is there. Returns when the connection was made that it came over, and when it was whole, both from `begun` on.
+///
+/// # Errors
+/// When there is none within [`PATIENCE`].
+pub async fn first_answer(reach: &Reach, pod: &Pod, begun: Instant) -> Result<(Duration, Duration)> {
     loop {
         let refused = match attempt(reach, pod, begun).await {
             Ok(answered) => return Ok(answered),

@@ -11,8 +11,9 @@ use crate::cold_start;
 use crate::images;
 use crate::scale;
 use crate::shell::{Steps, cargo, program, repository, run};
+use crate::storm;
 
-/// The benchmarks, each against its peers in the same run. All but `cold-start` and `scale` stay on this machine's loopback, need no cluster, and leave nothing
+/// The benchmarks, each against its peers in the same run. All but `cold-start`, `scale` and `storm` stay on this machine's loopback, need no cluster, and leave nothing
 /// behind but the packages haproxy and nginx, which they install where they are missing.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -71,6 +72,8 @@ enum Which {
     /// Ten thousand Functions at zero on a real API server: how fast they are Ready, what idle operators and activators cost, and a wake beside
     /// them all. About an hour, most of it until Kubernetes has looked at their Deployments.
     Scale(scale::Arguments),
+    /// Many Functions woken at once from each rung of the idle ladder, beside as many plain Deployments, on a real cluster. About ten minutes.
+    Storm(storm::Arguments),
     /// A warm Function beside one that is flooded while it has no pod: errors and latencies of the warm one. About two minutes.
     Isolation {
         #[command(flatten)]
@@ -102,7 +105,7 @@ struct Nowhere {
 
 fn no_cluster(_: &str) -> Result<Infallible, &'static str> {
     Err(
-        "this benchmark needs no cluster and runs on this machine alone; leave --context out (only `bench cold-start` and `bench scale` take it)",
+        "this benchmark needs no cluster and runs on this machine alone; leave --context out (only `bench cold-start`, `bench scale` and `bench storm` take it)",
     )
 }
 
@@ -115,6 +118,7 @@ pub(crate) fn command(arguments: &Arguments) -> Result<()> {
         }
         Which::ColdStart(arguments) => return cold_start::command(arguments),
         Which::Scale(arguments) => return scale::command(arguments),
+        Which::Storm(arguments) => return storm::command(arguments),
         Which::Autoscaler { json, only, why, plot, .. } => {
             return autoscaler(&mut steps, *json, only.as_deref(), *why, plot.as_deref());
         }

@@ -34,6 +34,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("pilotlight-bench-cold-start", &["pilotlight-e2e"]),
     ("pilotlight-bench-policy", &["pilotlight-scaling"]),
     ("pilotlight-bench-scale", &["pilotlight-crds", "pilotlight-e2e"]),
+    ("pilotlight-bench-storm", &["pilotlight-e2e"]),
     ("pilotlight-cluster", &[]),
     ("pilotlight-e2e", &["pilotlight-crds"]),
     ("xtask", &["pilotlight-cluster", "pilotlight-crds"]),

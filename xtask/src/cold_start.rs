@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 
 /// Which runtimes are measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Chosen {
+pub(crate) enum Chosen {
     Runc,
     Crun,
     #[default]
@@ -38,7 +38,8 @@ enum Chosen {
 }
 
 impl Chosen {
-    fn runtimes(self) -> &'static [Runtime] {
+    /// As the cluster knows them.
+    pub(crate) fn runtimes(self) -> &'static [Runtime] {
         match self {
             Self::Runc => &[Runtime::Runc],
             Self::Crun => &[Runtime::Crun],

@@ -14,6 +14,7 @@ mod release;
 mod scale;
 mod shell;
 mod stage;
+mod storm;
 mod test;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use pilotlight_e2e::cold_start::{ANSWERED, Cold};
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::floor::{self, FloorStart};
+use pilotlight_e2e::rung::is_throttled;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::timeline::Observer;
 use pilotlight_e2e::wait::until;
@@ -14,8 +15,6 @@ use serde_json::json;
 
 use crate::subject::{Subject, Variant};
 
-/// CPU limit of a throttled pod's function.
-const THROTTLED_LIMIT: &str = "10m";
 /// Name of every contestant's Function, in its own namespace.
 pub(crate) const NAME: &str = "hello";
 
@@ -142,14 +141,9 @@ impl Contestant {
     }
 }
 
-/// Whether there are pods, and kubelet has taken the CPU of all of them.
+/// Whether there are pods, and all are throttled.
 fn all_throttled(pods: &[Pod]) -> bool {
-    let throttled = |pod: &Pod| {
-        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        let mut limits = statuses.filter_map(|status| status.resources.as_ref()?.limits.as_ref()?.get("cpu"));
-        limits.any(|limit| limit.0 == THROTTLED_LIMIT)
-    };
-    !pods.is_empty() && pods.iter().all(throttled)
+    !pods.is_empty() && pods.iter().all(is_throttled)
 }
 
 impl Start {

@@ -6,24 +6,23 @@
 
 mod contestant;
 mod report;
-mod sample;
 mod subject;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::reach::Reach;
+use pilotlight_e2e::runtime::{Runtime, usable};
 use pilotlight_e2e::wait::until;
 
 use crate::contestant::Contestant;
 use crate::report::Report;
-use crate::subject::{Language, Runtime, Subject, Variant};
+use crate::subject::{Language, Subject, Variant};
 
 /// Kubelet lists the states of all containers this often (its relist); what it finds depends on when a start began within it.
 const RELIST: Duration = Duration::from_secs(1);
@@ -68,25 +67,6 @@ async fn main() -> Result<()> {
         println!("{:#}", report.json());
     }
     Ok(())
-}
-
-/// Those of `wanted` that the cluster can start pods with.
-async fn usable(client: &Client, wanted: &[Runtime]) -> Result<Vec<Runtime>> {
-    let classes: Api<RuntimeClass> = Api::all(client.clone());
-    let mut usable = Vec::new();
-    for runtime in wanted {
-        let Some(class) = runtime.class() else {
-            usable.push(*runtime);
-            continue;
-        };
-        if classes.get_opt(class).await.context("looking for a RuntimeClass")?.is_some() {
-            usable.push(*runtime);
-        } else {
-            eprintln!("{class} is left out: the cluster has no RuntimeClass `{class}`");
-        }
-    }
-    ensure!(!usable.is_empty(), "nothing to measure: make that RuntimeClass, or choose --runtime runc");
-    Ok(usable)
 }
 
 /// All that is measured, in the order of its turns: the variants of one runtime and language next to each other.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use pilotlight_e2e::runtime::Runtime;
+use pilotlight_e2e::sample::Sample;
 use serde_json::{Map, Value, json};
 
 use crate::contestant::Start;
-use crate::sample::Sample;
-use crate::subject::{Language, Runtime, Subject, Variant};
+use crate::subject::{Language, Subject, Variant};
 
 /// What was measured of one subject.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +63,7 @@ impl Report {
             if variant != Variant::Floor {
                 entry["ratio"] = json!(self.ratio(subject).map(hundredths));
             }
-            if figures.ready.len() > 0 {
+            if !figures.ready.is_empty() {
                 entry["ready"] = summary(&figures.ready);
             }
             let phases = figures.phases.iter();
@@ -101,7 +102,7 @@ impl Report {
             let ratio = (subject.variant != Variant::Floor).then(|| self.ratio(*subject)).flatten();
             let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
             line(&mut text, *subject, subject.variant.key(), &figures.answered, &ratio);
-            if figures.ready.len() > 0 {
+            if !figures.ready.is_empty() {
                 let label = format!("{}, ready", subject.variant.key());
                 line(&mut text, *subject, &label, &figures.ready, "");
             }

@@ -2,32 +2,7 @@
 
 use std::fmt;
 
-/// What starts the containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Runtime {
-    /// The cluster's default, which is runc nearly everywhere.
-    Runc,
-    /// The RuntimeClass `crun`.
-    Crun,
-}
-
-impl Runtime {
-    /// Its key in the JSON.
-    pub(crate) fn key(self) -> &'static str {
-        match self {
-            Self::Runc => "runc",
-            Self::Crun => "crun",
-        }
-    }
-
-    /// The RuntimeClass that pods name to get it.
-    pub(crate) fn class(self) -> Option<&'static str> {
-        match self {
-            Self::Runc => None,
-            Self::Crun => Some("crun"),
-        }
-    }
-}
+use pilotlight_e2e::runtime::Runtime;
 
 /// Which of the examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
