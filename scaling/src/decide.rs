@@ -13,19 +13,18 @@ use std::sync::Arc;
 
 use crate::coverage::Span;
 use crate::demand::demand;
-use crate::idle::Rung;
+use crate::idle::{IdleDecision, Rung, Rungs};
 use crate::load::Load;
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::reason::{Bound, Cause, Reason};
+use crate::rest::{Adaptive, FRESH_SECONDS, is_fresh, rest, silence};
 use crate::time::{Millis, Second};
 
 /// Seconds after which a Function under load is looked at again, if nothing pokes before.
 const TICK_SECONDS: u64 = 2;
 /// Milliseconds between two looks at the least, where only time has to pass.
 const SOON_MILLIS: u64 = 100;
-/// Seconds that the newest sample of any activator may be old before its data counts as missing.
-const FRESH_SECONDS: u64 = 5;
 
 /// All that a decision depends on.
 #[derive(Clone, Debug)]
@@ -48,6 +47,10 @@ pub struct Input<'a> {
     pub floor: Option<Floor>,
     /// When the floor changes with time alone. `None`: it does not.
     pub floor_until: Option<Millis>,
+    /// The rungs of the idle ladder that the Function's pods can be on.
+    pub available: Rungs,
+    /// What the adaptive policy knows. `None`: the steps of `policy` decide.
+    pub adaptive: Option<Adaptive<'a>>,
     /// What the last decision handed on.
     pub memory: &'a Memory,
 }
@@ -90,54 +93,67 @@ pub struct Decision {
 /// Decides how many replicas a Function should have, and which rung they should be on.
 #[must_use]
 pub fn decide(input: &Input<'_>) -> Decision {
-    let mut decision = replicas(input);
-    if let Some(after) = input.policy.throttle_after_seconds
-        && input.current > 0
-        && decision.replicas > 0
-        && !is_open(input)
-    {
-        let silent = silence(input, &decision.memory).millis;
-        let missing = (u64::from(after) * 1000).saturating_sub(silent);
-        if missing > 0 {
-            let check =
-                input.now.0.saturating_add(if silent > 0 { missing.max(SOON_MILLIS) } else { TICK_SECONDS * 1000 });
-            decision.next_check = Some(decision.next_check.map_or(Millis(check), |other| other.min(Millis(check))));
-        } else if decision.replicas == input.current {
-            decision.rung = Rung::Throttled;
-        }
+    let mut memory = input.memory.clone();
+    memory.see(input.current, input.now);
+    let rest = Resting::of(input, &memory);
+    let mut decision = replicas(input, memory, &rest);
+    let kept = decision.replicas > 0 && decision.replicas == input.current;
+    if kept && matches!(rest.idle.rung, Rung::Throttled | Rung::Parked) {
+        decision.rung = rest.idle.rung;
+        decision.reason.cause = Cause::Ladder(rest.idle.reason);
     }
     decision
 }
 
-/// Whether requests reach pods past the activators: nobody would give a pod its CPU back in time.
-fn is_open(input: &Input<'_>) -> bool {
-    input.floor.as_ref().is_some_and(|floor| floor.reason == FloorReason::FailOpen)
+/// How long nobody has asked anything, and what the idle ladder says of that.
+struct Resting {
+    silent_millis: u64,
+    /// Seconds of silence until zero, where that is by a step.
+    needed_seconds: Option<u64>,
+    idle: IdleDecision,
 }
 
-fn replicas(input: &Input<'_>) -> Decision {
-    let mut memory = input.memory.clone();
-    memory.see(input.current, input.now);
+impl Resting {
+    fn of(input: &Input<'_>, memory: &Memory) -> Self {
+        let silent_millis = silence(input, memory);
+        let needed_seconds = input.policy.silence_seconds().filter(|_| input.adaptive.is_none());
+        Self { silent_millis, needed_seconds, idle: rest(input, silent_millis, floor(input).0 > 0) }
+    }
+
+    fn cause(&self) -> Cause {
+        let silent_seconds = self.silent_millis / 1000;
+        match self.needed_seconds {
+            Some(needed_seconds) if silent_seconds >= needed_seconds => Cause::Idle { silent_seconds, needed_seconds },
+            Some(needed_seconds) => Cause::NotIdleYet { silent_seconds, needed_seconds },
+            None => Cause::Ladder(self.idle.reason.clone()),
+        }
+    }
+}
+
+fn replicas(input: &Input<'_>, mut memory: Memory, rest: &Resting) -> Decision {
     if input.current == 0 {
         memory.settle_at_zero();
         let queued = input.load.queued;
-        return bounded(input, 0, Cause::AtZero { queued }, None, memory);
+        if input.adaptive.is_some() && rest.idle.rung != Rung::Zero && floor(input).0 == 0 {
+            return bounded(input, rest.idle.replicas, rest.cause(), None, memory, rest);
+        }
+        return bounded(input, 0, Cause::AtZero { queued }, None, memory, rest);
     }
     activate(input, &mut memory);
 
-    let silence = silence(input, &memory);
-    if silence.is_enough() && floor(input).0 == 0 {
+    if rest.idle.rung == Rung::Zero {
         memory.settle_at_zero();
-        return bounded(input, 0, silence.cause(), None, memory);
+        return bounded(input, 0, rest.cause(), None, memory, rest);
     }
 
     let demand = demand(input, &mut memory);
     let (wanted, rate) = within_rates(input, demand.replicas.max(1));
     let mut replicas = wanted;
-    let unheard = !input.span.is_some_and(|span| is_fresh(input.now, span));
+    let unheard = !input.span.is_some_and(|span| is_fresh(input.now, span.until));
     let mut cause = match demand.cause {
         Some(cause) => cause,
         None if unheard => Cause::DataMissing { wanted: 0 },
-        None => silence.cause(),
+        None => rest.cause(),
     };
     let mut bound = rate;
     let mut hold = |at_least: u32, why: Cause| {
@@ -169,7 +185,7 @@ fn replicas(input: &Input<'_>) -> Decision {
     if Second::containing(input.now).minus(seconds) < memory.seen_from {
         hold(input.current, Cause::HistoryMissing { wanted, seconds });
     }
-    bounded(input, replicas, cause, bound, memory)
+    bounded(input, replicas, cause, bound, memory, rest)
 }
 
 /// Notes whether the activation replicas are ready.
@@ -194,43 +210,6 @@ fn peak(input: &Input<'_>, memory: &mut Memory, now: u32, wanted: u32) -> u32 {
     fading.max(highest.min(wanted.saturating_add(wanted.div_ceil(4))))
 }
 
-/// How long no activator has had a request, as far as all of them have said so.
-struct Silence {
-    millis: u64,
-    needed_seconds: u64,
-}
-
-impl Silence {
-    fn is_enough(&self) -> bool {
-        self.millis >= self.needed_seconds * 1000
-    }
-
-    fn cause(&self) -> Cause {
-        let (silent_seconds, needed_seconds) = (self.millis / 1000, self.needed_seconds);
-        if self.is_enough() {
-            Cause::Idle { silent_seconds, needed_seconds }
-        } else {
-            Cause::NotIdleYet { silent_seconds, needed_seconds }
-        }
-    }
-}
-
-fn silence(input: &Input<'_>, memory: &Memory) -> Silence {
-    let under_way = input.load.queued + input.load.in_flight > 0;
-    let millis = match input.span.filter(|span| is_fresh(input.now, *span)) {
-        Some(span) if !under_way => {
-            let since = span
-                .from
-                .start()
-                .max(input.load.last_active.unwrap_or_default())
-                .max(memory.awake_since().unwrap_or_default());
-            span.until.start().min(input.now).since(since)
-        }
-        _ => 0,
-    };
-    Silence { millis, needed_seconds: input.policy.silence_seconds() }
-}
-
 /// Holds a number within what one decision may change of the ready replicas.
 fn within_rates(input: &Input<'_>, wanted: u32) -> (u32, Option<Bound>) {
     let ready = input.ready.max(1);
@@ -248,11 +227,7 @@ fn within_rates(input: &Input<'_>, wanted: u32) -> (u32, Option<Bound>) {
 /// Whether every activator has told about the whole stable window.
 fn is_complete(input: &Input<'_>) -> bool {
     let from = Second::containing(input.now).minus(input.policy.stable_seconds());
-    input.span.is_some_and(|span| span.from <= from && is_fresh(input.now, span))
-}
-
-fn is_fresh(now: Millis, span: Span) -> bool {
-    now.since(span.until.start()) <= FRESH_SECONDS * 1000
+    input.span.is_some_and(|span| span.from <= from && is_fresh(input.now, span.until))
 }
 
 /// The least that is allowed at any time, and the bound that says so. The maximum wins over every floor.
@@ -282,7 +257,14 @@ fn least(input: &Input<'_>, replicas: u32, memory: &Memory) -> (u32, Bound) {
 }
 
 /// Moves the result into its bounds and says when to look again.
-fn bounded(input: &Input<'_>, replicas: u32, cause: Cause, bound: Option<Bound>, memory: Memory) -> Decision {
+fn bounded(
+    input: &Input<'_>,
+    replicas: u32,
+    cause: Cause,
+    bound: Option<Bound>,
+    memory: Memory,
+    rest: &Resting,
+) -> Decision {
     let (least, least_bound) = least(input, replicas, &memory);
     let most = input.policy.ceiling();
     let (replicas, bound) = if replicas < least {
@@ -293,7 +275,7 @@ fn bounded(input: &Input<'_>, replicas: u32, cause: Cause, bound: Option<Bound>,
         (replicas, bound)
     };
     Decision {
-        next_check: next_check(input, replicas, &memory),
+        next_check: next_check(input, replicas, &memory, rest),
         replicas,
         rung: if replicas == 0 { Rung::Zero } else { Rung::Active },
         reason: Reason { cause, bound },
@@ -302,13 +284,16 @@ fn bounded(input: &Input<'_>, replicas: u32, cause: Cause, bound: Option<Bound>,
 }
 
 /// When time alone could change the decision.
-fn next_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Millis> {
-    // Never at once again: that the floor's time is up may be known here a moment before it is where the floor comes from.
-    let floor_until = input.floor_until.map(|at| at.max(Millis(input.now.0.saturating_add(SOON_MILLIS))));
-    [load_check(input, replicas, memory), floor_until].into_iter().flatten().min()
+fn next_check(input: &Input<'_>, replicas: u32, memory: &Memory, rest: &Resting) -> Option<Millis> {
+    // Never at once again: that the time is up may be known here a moment before it is where it comes from, and at an activator.
+    let soon = |at: Millis| at.max(Millis(input.now.0.saturating_add(SOON_MILLIS)));
+    let load = load_check(input, replicas, memory, rest);
+    let by_time = rest.silent_millis > 0 || (input.current == 0 && input.adaptive.is_some());
+    let ladder = rest.idle.next_look.filter(|_| by_time).map(soon);
+    [load, input.floor_until.map(soon), ladder].into_iter().flatten().min()
 }
 
-fn load_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Millis> {
+fn load_check(input: &Input<'_>, replicas: u32, memory: &Memory, rest: &Resting) -> Option<Millis> {
     let tick = input.now.plus_seconds(TICK_SECONDS);
     let load = input.load;
     if (input.current, replicas, load.queued) == (0, 0, 0) {
@@ -320,12 +305,11 @@ fn load_check(input: &Input<'_>, replicas: u32, memory: &Memory) -> Option<Milli
     if !quiet || replicas != input.current {
         return Some(tick);
     }
-    if replicas == floor(input).0 {
-        return None;
-    }
-    let silence = silence(input, memory);
-    let missing = (silence.needed_seconds * 1000).saturating_sub(silence.millis);
-    let reached = Millis(input.now.0.saturating_add(missing.max(SOON_MILLIS)));
-    let waits_for_time_only = silence.millis > 0 && replicas == least(input, 1, memory).0.max(1);
-    Some(if waits_for_time_only { reached } else { tick })
+    let floored = replicas == floor(input).0;
+    let waits_for_time_only = if rest.silent_millis > 0 {
+        floored || replicas == least(input, 1, memory).0.max(1)
+    } else {
+        floored && rest.idle.next_look.is_none() && input.adaptive.is_none()
+    };
+    (!waits_for_time_only).then_some(tick)
 }

@@ -173,6 +173,7 @@ fn saturating(pods: u128) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::idle::Rungs;
     use crate::policy::Policy;
     use crate::time::Millis;
 
@@ -190,6 +191,8 @@ mod tests {
             start_millis: Some(start_millis),
             floor: None,
             floor_until: None,
+            available: Rungs::ALL,
+            adaptive: None,
             memory: &Memory::default(),
         };
         queue(&input, service)
@@ -237,6 +240,8 @@ mod tests {
             start_millis: Some(27_000),
             floor: None,
             floor_until: None,
+            available: Rungs::ALL,
+            adaptive: None,
             memory: &memory,
         };
         let average = |milli: u64| Average { metric: Metric::Concurrency, sum_milli: milli * 6, seconds: 6 };

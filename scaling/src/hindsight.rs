@@ -28,6 +28,8 @@ pub fn look_back(input: &Input<'_>, windows: &Windows, coverage: &Coverage) -> O
             load: &load,
             span: Some(Span { from: first, until }),
             memory: &memory,
+            // What becomes of silence leaves no memory, but at zero, where there is none to keep.
+            adaptive: None,
             ..input.clone()
         };
         memory = decide(&seen).memory;

@@ -3,6 +3,8 @@
 //! What always holds: whatever the numbers are, the methods give values that a decision can compute with: a target above
 //! zero, windows of at least a second, a maximum of at least one.
 
+use crate::idle::{Rung, Step};
+
 /// Target concurrency where neither a target nor a hard limit is set; Knative's default.
 const DEFAULT_TARGET: u32 = 100;
 /// Target rate where none is set, in requests a second; Knative's default.
@@ -60,14 +62,12 @@ pub struct Policy {
     pub target_utilization_percent: u32,
     /// Seconds over which load is averaged.
     pub stable_window_seconds: u32,
-    /// Seconds without a request until replicas that stay lose their CPU. `None`: they do not.
-    pub throttle_after_seconds: Option<u32>,
     /// Length of the panic window, in percent of the stable window.
     pub panic_window_percent: u32,
     /// Load in the panic window, in percent of what the ready pods are meant to bear, from which on scaling panics.
     pub panic_threshold_percent: u32,
-    /// Seconds without a request until zero.
-    pub idle_seconds: u32,
+    /// What becomes of replicas after so long without a request, unless the adaptive policy decides. Without a step to Zero they stay.
+    pub steps: Vec<Step>,
     /// Seconds that load must stay lower before replicas are removed.
     pub scale_down_delay_seconds: u32,
     /// How many times the ready replicas one decision may go up to.
@@ -90,10 +90,9 @@ impl Default for Policy {
             concurrency_limit: 0,
             target_utilization_percent: 70,
             stable_window_seconds: 60,
-            throttle_after_seconds: None,
             panic_window_percent: 10,
             panic_threshold_percent: 200,
-            idle_seconds: 60,
+            steps: vec![Step::to_zero(60)],
             scale_down_delay_seconds: 0,
             max_scale_up_rate: 1000,
             max_scale_down_rate: 2,
@@ -168,10 +167,19 @@ impl Policy {
         self.panic_seconds() * 2
     }
 
-    /// Seconds of silence until zero: the idle time, and at least the scale-down delay.
+    /// The steps as they count: none to zero comes before the scale-down delay is over, nor at once.
+    pub fn ladder(&self) -> impl Iterator<Item = Step> {
+        let least = u64::from(self.scale_down_delay_seconds).max(1);
+        self.steps.iter().map(move |step| match step.rung {
+            Rung::Zero => Step { after_seconds: step.after_seconds.max(least), ..*step },
+            _ => *step,
+        })
+    }
+
+    /// Seconds of silence until zero, by the steps. `None`: they never go there.
     #[must_use]
-    pub fn silence_seconds(&self) -> u64 {
-        u64::from(self.idle_seconds.max(self.scale_down_delay_seconds)).max(1)
+    pub fn silence_seconds(&self) -> Option<u64> {
+        self.ladder().filter(|step| step.rung == Rung::Zero).map(|step| step.after_seconds).min()
     }
 }
 
@@ -219,7 +227,7 @@ mod tests {
             target_utilization_percent: 0,
             stable_window_seconds: 0,
             panic_window_percent: 0,
-            idle_seconds: 0,
+            steps: vec![Step::to_zero(0)],
             max_scale_up_rate: 0,
             max_scale_down_rate: 0,
             ..Policy::default()
@@ -228,6 +236,6 @@ mod tests {
         assert!(policy.targets().all(|target| target.milli > 0 && target.filled_milli > 0));
         assert_eq!(policy.stable_seconds(), 1);
         assert_eq!(policy.panic_seconds(), 1);
-        assert_eq!(policy.silence_seconds(), 1);
+        assert_eq!(policy.silence_seconds(), Some(1));
     }
 }

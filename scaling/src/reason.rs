@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::decide::FloorReason;
+use crate::idle::IdleReason;
 use crate::load::Average;
 use crate::policy::Metric;
 
@@ -37,6 +38,8 @@ pub enum Cause {
         /// Seconds of silence asked for.
         needed_seconds: u64,
     },
+    /// Nobody asks anything, and the idle ladder says what becomes of it.
+    Ladder(IdleReason),
     /// Average concurrency, or rate of requests, over the stable window.
     Stable {
         /// The average.
@@ -155,6 +158,7 @@ impl Cause {
             Self::AtZero { .. } => "AtZero",
             Self::Idle { .. } => "Idle",
             Self::NotIdleYet { .. } => "NotIdleYet",
+            Self::Ladder(reason) => reason.code(),
             Self::Stable { .. } => "StableWindow",
             Self::Panic { .. } => "PanicWindow",
             Self::Rising { .. } => "RisingLoad",
@@ -206,6 +210,7 @@ impl fmt::Display for Cause {
             Self::NotIdleYet { silent_seconds, needed_seconds } => {
                 write!(f, "no request for {silent_seconds} s of the {needed_seconds} s until zero")
             }
+            Self::Ladder(reason) => reason.fmt(f),
             Self::Stable { average, target_milli } | Self::Lately { average, target_milli } => {
                 measured(f, *average, *target_milli)
             }
@@ -295,6 +300,11 @@ mod tests {
                 Cause::NotIdleYet { silent_seconds: 7, needed_seconds: 60 },
                 "NotIdleYet",
                 "no request for 7 s of the 60 s until zero",
+            ),
+            (
+                Cause::Ladder(IdleReason::Settling { idle_millis: 500, hold_millis: 2_000 }),
+                "Settling",
+                "idle for 0.5 s, nothing is done before 2.0 s",
             ),
             (Cause::Stable { average, target_milli: 700 }, "StableWindow", "concurrency 4 over 60 s, 0.7 for each pod"),
             (Cause::Lately { average, target_milli: 700 }, "RecentLoad", "concurrency 4 over 60 s, 0.7 for each pod"),

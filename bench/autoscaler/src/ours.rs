@@ -1,5 +1,6 @@
 //! Pilotlight's own decision core, fed as the operator feeds it: one activator's samples, pokes included.
 
+use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{
     ActivatorId, Coverage, Input, Memory, Millis, Origin, Policy, Sample, Second, Windows, decide,
 };
@@ -60,7 +61,7 @@ impl Scaler for Ours {
             ready: now.ready,
             start_millis: now.started_in.map(|micros| micros / 1000),
             floor: None,
-            floor_until: None,
+            floor_until: None, available: Rungs::ALL, adaptive: None,
             memory: &self.memory,
         });
         self.memory = decision.memory;

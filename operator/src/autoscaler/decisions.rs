@@ -37,8 +37,8 @@ struct Kept {
 
 impl Kept {
     fn says_the_same(&self, other: &Self) -> bool {
-        (&self.revision, self.replicas, self.current, self.reason.code())
-            == (&other.revision, other.replicas, other.current, other.reason.code())
+        (&self.revision, self.replicas, self.current, self.rung, self.reason.code())
+            == (&other.revision, other.replicas, other.current, other.rung, other.reason.code())
     }
 
     fn json(&self) -> Value {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pilotlight_crds::control::{FunctionSample, SampleBatch};
+use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{
     ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Span,
     Windows, decide, look_back,
@@ -193,6 +194,8 @@ impl Ledger {
             start_millis: track.start_millis,
             floor: scene.floor.clone(),
             floor_until: scene.floor_until,
+            available: Rungs::ALL,
+            adaptive: None,
             memory: &track.memory,
         };
         let hindsight = look_back(&input, &track.windows, &self.coverage);

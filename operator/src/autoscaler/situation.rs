@@ -10,8 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::Function;
 use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_REVISION};
-use pilotlight_crds::policy::ScalingMetric;
+use pilotlight_crds::policy::{IdleRung, Scaling, ScalingMetric};
 use pilotlight_crds::throttle::{is_marked, to_give_back};
+use pilotlight_scaling::idle::Step as IdleStep;
 use pilotlight_scaling::{Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
 use std::sync::Arc;
 
@@ -84,11 +85,22 @@ pub(super) fn policy(function: &Function) -> Policy {
         stable_window_seconds: scaling.stable_window_seconds,
         panic_window_percent: scaling.panic_window_percent,
         panic_threshold_percent: scaling.panic_threshold_percent,
-        idle_seconds: scaling.idle_seconds,
-        throttle_after_seconds: scaling.throttle_after_seconds(),
+        steps: steps(scaling),
         scale_down_delay_seconds: scaling.scale_down_delay_seconds,
         ..Policy::default()
     }
+}
+
+/// What the author says of idle pods: `scaling.idle.steps`, and zero after `idleSeconds`.
+fn steps(scaling: &Scaling) -> Vec<IdleStep> {
+    let stated = scaling.idle.iter().flat_map(|idle| &idle.steps).map(|step| IdleStep {
+        after_seconds: step.after_seconds.into(),
+        rung: match step.rung {
+            IdleRung::Throttled => Rung::Throttled,
+        },
+        replicas: 1,
+    });
+    stated.chain([IdleStep::to_zero(scaling.idle_seconds)]).collect()
 }
 
 /// The floor beside `minReplicas`: the highest of those there may be.
@@ -180,7 +192,7 @@ pub(super) fn rung_step(
     pods: &[Arc<Pod>],
 ) -> Option<Step> {
     let of_revision = || pods.iter().filter(|pod| pod.labels().get(LABEL_REVISION) == Some(&active.name));
-    let wanted = policy.throttle_after_seconds.is_some() && !past_activators;
+    let wanted = policy.steps.iter().any(|step| step.rung == Rung::Throttled) && !past_activators;
     let kind = match decision.rung {
         Rung::Throttled if of_revision().any(|pod| can_be_throttled(pod)) => StepKind::Throttle,
         Rung::Active if of_revision().any(|pod| to_give_back(pod).is_some() && !(wanted && is_marked(pod))) => {

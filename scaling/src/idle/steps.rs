@@ -18,6 +18,14 @@ pub struct Step {
     pub replicas: u32,
 }
 
+impl Step {
+    /// To zero after so many seconds.
+    #[must_use]
+    pub fn to_zero(after_seconds: u32) -> Self {
+        Self { after_seconds: after_seconds.into(), rung: Rung::Zero, replicas: 0 }
+    }
+}
+
 /// What the steps say of a Function that has been idle since `since` and had `replicas` while it was Active. Of two steps at the same time the
 /// later in the list counts.
 #[must_use]

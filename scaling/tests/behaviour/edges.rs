@@ -1,5 +1,6 @@
 //! Where decisions turn: each limit from both of its sides.
 
+use pilotlight_scaling::idle::{Rungs, Step};
 use pilotlight_scaling::{
     Bound, Cause, Decision, Floor, FloorReason, Input, Load, Memory, Millis, Policy, Rung, Second, Span, Window, decide,
 };
@@ -49,6 +50,8 @@ impl Situation {
             start_millis: None,
             floor: self.floor.clone(),
             floor_until: self.floor_until,
+            available: Rungs::ALL,
+            adaptive: None,
             memory: &self.memory,
         })
     }
@@ -99,7 +102,8 @@ fn a_request_under_way_is_no_silence_and_the_rung_says_whether_pods_run() {
 
 #[test]
 fn pods_that_stay_are_throttled_once_silence_is_long_enough_for_that() {
-    let policy = Policy { throttle_after_seconds: Some(20), ..Situation::default().policy };
+    let throttled = Step { after_seconds: 20, rung: Rung::Throttled, replicas: 1 };
+    let policy = Policy { steps: vec![throttled, Step::to_zero(60)], ..Situation::default().policy };
     let at = |millis| Situation { policy: policy.clone(), ..Situation::default() }.silent_for(millis);
     let look = |situation: Situation| {
         let decision = situation.decide();
@@ -119,7 +123,7 @@ fn pods_that_stay_are_throttled_once_silence_is_long_enough_for_that() {
     assert_eq!(look(Situation { policy: kept.clone(), ..at(5_000) }), (1, Rung::Active, Some(15_000)));
     let open = Some(Floor { replicas: 1, reason: FloorReason::FailOpen });
     assert_eq!(look(Situation { floor: open, ..at(90_000) }).1, Rung::Active, "nobody would give it its CPU back");
-    let grows = Policy { min_replicas: 2, ..policy };
+    let grows = Policy { min_replicas: 2, ..policy.clone() };
     assert_eq!(look(Situation { policy: grows, ..at(90_000) }).1, Rung::Active, "first the pods, then their CPU");
 }
 

@@ -1,5 +1,6 @@
 //! A change of leaders: whoever begins late decides as one would who had looked on all along, and removes nothing while it cannot know.
 
+use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{
     Cause, Coverage, Decision, Input, Memory, Millis, Origin, Policy, Second, Windows, decide, look_back,
 };
@@ -42,6 +43,8 @@ impl Watched {
             start_millis: Some(1_000),
             floor: None,
             floor_until: None,
+            available: Rungs::ALL,
+            adaptive: None,
             memory,
         };
         let hindsight = look_back(&input, &self.windows, &self.coverage);

@@ -1,6 +1,7 @@
 //! What holds for every load, policy and order of events, against a naive oracle where there is one.
 
 use crate::simulation::{A, Simulation, cases};
+use pilotlight_scaling::idle::{Rungs, Step};
 use pilotlight_scaling::{
     Cause, Coverage, Input, Load, Memory, Metric, Millis, Origin, Policy, Second, Span, Window, Windows, decide,
 };
@@ -27,7 +28,7 @@ fn policies() -> impl Strategy<Value = Policy> {
             stable_window_seconds: windows.1,
             panic_window_percent: windows.2,
             panic_threshold_percent: windows.3,
-            idle_seconds: idle.0,
+            steps: vec![Step::to_zero(idle.0)],
             scale_down_delay_seconds: idle.1,
             ..Policy::default()
         })
@@ -90,6 +91,8 @@ fn memories() -> impl Strategy<Value = Memory> {
                 start_millis: None,
                 floor: None,
                 floor_until: None,
+                available: Rungs::ALL,
+                adaptive: None,
                 memory: &memory,
             };
             memory = decide(&input).memory;
@@ -107,7 +110,7 @@ proptest! {
         current in 0_u32..60, ready in 0_u32..60,
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= policy.min_replicas);
         prop_assert!(decision.replicas <= policy.ceiling());
@@ -135,7 +138,7 @@ proptest! {
             last_active: load.last_active.map(|at| Millis(at.0 + more.4)),
         };
         let replicas = |load: &Load| decide(&Input {
-            now: NOW, policy: &policy, load, span, current, ready, start_millis: start, floor: None, floor_until: None, memory: &memory,
+            now: NOW, policy: &policy, load, span, current, ready, start_millis: start, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         }).replicas;
         prop_assert!(replicas(&higher) >= replicas(&load));
     }
@@ -153,7 +156,7 @@ proptest! {
         ],
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span: missing, current, ready, start_millis: None, floor: None, floor_until: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span: missing, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
     }
@@ -163,10 +166,10 @@ proptest! {
         policy in policies(), load in loads(), memory in memories(),
         current in 1_u32..60, ready in 0_u32..60,
     ) {
-        let told = u64::from(policy.stable_window_seconds.min(policy.idle_seconds)) - 1;
+        let told = policy.stable_seconds().min(policy.silence_seconds().unwrap()) - 1;
         let span = Some(Span { from: Second(1000 - told), until: Second(1000) });
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
     }
@@ -230,7 +233,7 @@ proptest! {
         policy in policies(), requests in 0_u32..200, busy_seconds in 0_u64..60,
     ) {
         let policy = Policy { min_replicas: 0, ..policy };
-        let wait = policy.silence_seconds() + 2;
+        let wait = policy.silence_seconds().unwrap() + 2;
         let mut simulation = Simulation::new(policy, 1);
         for _ in 0..busy_seconds {
             simulation.pass(Some(requests));
@@ -250,7 +253,7 @@ proptest! {
     fn zero_never_comes_before_the_idle_time(
         policy in policies(), idle in 2_u32..60, busy_seconds in 1_u64..30,
     ) {
-        let policy = Policy { min_replicas: 0, idle_seconds: idle, ..policy };
+        let policy = Policy { min_replicas: 0, steps: vec![Step::to_zero(idle)], ..policy };
         let mut simulation = Simulation::new(policy, 0);
         for _ in 0..busy_seconds {
             simulation.pass(Some(3));
@@ -333,6 +336,8 @@ fn a_wake_without_any_sample_is_not_undone_before_the_idle_time() {
             start_millis: None,
             floor: None,
             floor_until: None,
+            available: Rungs::ALL,
+            adaptive: None,
             memory: &memory,
         });
         if current == 1 && decision.replicas == 0 {

@@ -1,5 +1,6 @@
 //! A simulated Function: load comes in, one activator tells about it, decisions are applied and pods take time to start.
 
+use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{
     ActivatorId, Coverage, Decision, Floor, Input, Memory, Metric, Millis, Origin, Policy, Sample, Second, Windows,
     decide,
@@ -113,6 +114,8 @@ impl Simulation {
             start_millis: Some(self.start_seconds * 1000),
             floor: self.floor.clone(),
             floor_until: None,
+            available: Rungs::ALL,
+            adaptive: None,
             memory: &self.memory,
         });
         self.memory = decision.memory.clone();
