@@ -40,6 +40,7 @@ use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Rung", type_ = "string", json_path = ".status.rung"),
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Saved %", type_ = "integer", json_path = ".status.idle.cost.savedPercent", priority = "1"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

@@ -51,14 +51,15 @@ pub struct Scaling {
     /// at once and removes none. Default 200.
     #[schemars(range(min = 110, max = 1000))]
     pub panic_threshold_percent: u32,
-    /// Seconds without a request until the Function goes to zero. Default 60.
+    /// Seconds without a request until the Function goes to zero. Absent: 60, unless `idle` says what becomes of idle pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
-    pub idle_seconds: u32,
+    pub idle_seconds: Option<u32>,
     /// Seconds that load must stay lower before pods are removed. Default 0.
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_delay_seconds: u32,
-    /// What becomes of pods that nobody asks anything of, before the Function goes to zero after `idleSeconds` (or where a floor such as
-    /// `minReplicas` keeps them). Absent: they stay as they are.
+    /// What becomes of pods that nobody asks anything of: steps at stated times, or a policy that learns when requests come. Absent: they stay
+    /// as they are until `idleSeconds`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Idle>,
     /// Floors by the time of day: so many pods at least from each `start` to the next `end`, load or not. Where several are in force the
@@ -69,25 +70,37 @@ pub struct Scaling {
     pub schedules: Vec<ScalingSchedule>,
 }
 
-/// What becomes of pods that nobody asks anything of.
+/// What becomes of pods that nobody asks anything of: either `policy` or `steps`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Idle {
-    /// Rungs of the idle ladder, each from so many seconds without a request on.
+    /// `Adaptive`: Pilotlight learns when this Function's requests come, and chooses rung and moment by what waiting and pods cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<IdlePolicy>,
+    /// Rungs of the idle ladder, each from so many seconds without a request on. Where neither a step nor `idleSeconds` leads to zero, pods stay
+    /// on the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["rung"]))]
     pub steps: Vec<IdleStep>,
+}
+
+/// Who decides about idle pods where no times are stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IdlePolicy {
+    /// What was learnt of the Function.
+    Adaptive,
 }
 
 /// One step down the idle ladder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IdleStep {
-    /// Seconds without a request until it is taken; less than `idleSeconds`.
+    /// Seconds without a request until it is taken; less than `idleSeconds`, and less than that of the rungs below.
     #[schemars(range(min = 1, max = 604_800))]
     pub after_seconds: u32,
     /// Where to. `Throttled`: pods keep their process and memory and lose nearly all of their CPU, until the next request; needs
-    /// `resources.limits.cpu`.
+    /// `resources.limits.cpu`. `Zero`: no pods; the same as `idleSeconds`.
     pub rung: IdleRung,
 }
 
@@ -96,13 +109,30 @@ pub struct IdleStep {
 pub enum IdleRung {
     /// Process and memory stay; CPU at 10m.
     Throttled,
+    /// No pods.
+    Zero,
 }
 
+/// Seconds without a request until zero where nothing else is said.
+const IDLE_SECONDS: u32 = 60;
+
 impl Scaling {
-    /// Seconds without a request until pods are throttled; `None`: they are not.
-    pub fn throttle_after_seconds(&self) -> Option<u32> {
-        let steps = self.idle.iter().flat_map(|idle| &idle.steps);
-        steps.filter(|step| step.rung == IdleRung::Throttled).map(|step| step.after_seconds).min()
+    /// Whether the adaptive policy decides about idle pods, because no times are stated.
+    pub fn is_adaptive(&self) -> bool {
+        self.idle.as_ref().is_some_and(|idle| idle.policy.is_some())
+    }
+
+    /// The steps down that are stated, zero after `idleSeconds` among them. Empty where the adaptive policy decides.
+    pub fn idle_steps(&self) -> Vec<IdleStep> {
+        let stated = self.idle.as_ref().map(|idle| idle.steps.as_slice()).unwrap_or_default();
+        let zero = self.idle_seconds.or(self.idle.is_none().then_some(IDLE_SECONDS));
+        let zero = zero.map(|after_seconds| IdleStep { after_seconds, rung: IdleRung::Zero });
+        stated.iter().cloned().chain(zero).collect()
+    }
+
+    /// Whether idle pods may ever be put on this rung, as far as the spec says.
+    pub fn asks_for(&self, rung: IdleRung) -> bool {
+        self.is_adaptive() || self.idle_steps().iter().any(|step| step.rung == rung)
     }
 }
 
@@ -159,7 +189,7 @@ impl Default for Scaling {
             stable_window_seconds: 60,
             panic_window_percent: 10,
             panic_threshold_percent: 200,
-            idle_seconds: 60,
+            idle_seconds: None,
             scale_down_delay_seconds: 0,
             idle: None,
             schedules: Vec::new(),
@@ -234,5 +264,40 @@ pub enum Beacon {
 impl Default for ColdStart {
     fn default() -> Self {
         Self { timeout_seconds: 60, pending_requests: 10_000, pending_bytes: 64 * 1024 * 1024, beacon: Beacon::Enabled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn steps(scaling: serde_json::Value) -> Vec<(u32, IdleRung)> {
+        let scaling: Scaling = serde_json::from_value(scaling).expect("a spec");
+        scaling.idle_steps().into_iter().map(|step| (step.after_seconds, step.rung)).collect()
+    }
+
+    #[test]
+    fn what_is_stated_counts_and_a_minute_only_where_nothing_is() {
+        let (throttled, zero) = (IdleRung::Throttled, IdleRung::Zero);
+        assert_eq!(steps(json!({})), [(60, zero)]);
+        assert_eq!(steps(json!({"idleSeconds": 5})), [(5, zero)]);
+        let throttle = json!({"steps": [{"afterSeconds": 9, "rung": "Throttled"}]});
+        assert_eq!(steps(json!({"idle": throttle})), [(9, throttled)], "it stays there");
+        assert_eq!(steps(json!({"idleSeconds": 30, "idle": throttle})), [(9, throttled), (30, zero)]);
+        let both = json!({"steps": [{"afterSeconds": 9, "rung": "Throttled"}, {"afterSeconds": 90, "rung": "Zero"}]});
+        assert_eq!(steps(json!({"idle": both})), [(9, throttled), (90, zero)]);
+        assert_eq!(steps(json!({"idle": {"policy": "Adaptive"}})), []);
+    }
+
+    #[test]
+    fn the_adaptive_policy_may_use_every_rung() {
+        let asks = |scaling: serde_json::Value, rung| {
+            let scaling: Scaling = serde_json::from_value(scaling).expect("a spec");
+            scaling.asks_for(rung)
+        };
+        assert!(asks(json!({"idle": {"policy": "Adaptive"}}), IdleRung::Throttled));
+        assert!(!asks(json!({"idleSeconds": 5}), IdleRung::Throttled));
+        assert!(asks(json!({}), IdleRung::Zero));
     }
 }

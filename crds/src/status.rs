@@ -1,5 +1,9 @@
 //! Status of a Function: what the operator observed, for people and tools.
 
+mod idle;
+
+pub use idle::{CostStatus, IdlePlan, IdleStatus, ReservedSeconds, RungSeconds};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +25,9 @@ pub struct FunctionStatus {
     /// The rung of the idle ladder that the Function stands on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rung: Option<Rung>,
+    /// What becomes of the Function while nobody asks anything of it, what was learnt of that, and what it saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleStatus>,
     /// Pods that exist, over all revisions.
     #[serde(default)]
     pub replicas: i32,

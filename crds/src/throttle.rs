@@ -108,6 +108,11 @@ pub fn to_take(pod: &Pod) -> Option<Cpu> {
     Cpu::of(pod).filter(|cpu| cpu.throttled().is_some())
 }
 
+/// Whether a pod has lost its CPU, rather than being about to.
+pub fn is_throttled(pod: &Pod) -> bool {
+    to_take(pod).is_none() && to_give_back(pod).is_some()
+}
+
 fn function_of(pod: &Pod) -> Option<&Container> {
     pod.spec.as_ref()?.containers.iter().find(|container| container.name == CONTAINER)
 }

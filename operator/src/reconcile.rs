@@ -96,6 +96,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     };
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads);
     let contested = Contention::of(&observed.deployments, now);
+    let idle = context.autoscaler.idle(&namespace_of(function), &function.name_any(), now);
     let refused = context.autoscaler.throttling_refused(&namespace_of(function), &function.name_any());
     let input = StatusInput {
         function,
@@ -106,6 +107,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         traffic: &traffic,
         owner: owner.as_ref(),
         contested: contested.as_ref(),
+        idle: idle.as_ref(),
         throttling_refused: refused.as_deref(),
         domain: context.domain.as_deref(),
         now,

@@ -84,6 +84,8 @@ pub struct Decision {
     pub rung: Rung,
     /// Why.
     pub reason: Reason,
+    /// What the idle ladder says, where nobody asks anything; its rung may be one that a floor or other bounds do not allow.
+    pub idle: Option<IdleDecision>,
     /// When to decide again if nothing happens before. `None`: not until something does.
     pub next_check: Option<Millis>,
     /// To be handed to the next decision.
@@ -100,8 +102,9 @@ pub fn decide(input: &Input<'_>) -> Decision {
     let kept = decision.replicas > 0 && decision.replicas == input.current;
     if kept && matches!(rest.idle.rung, Rung::Throttled | Rung::Parked) {
         decision.rung = rest.idle.rung;
-        decision.reason.cause = Cause::Ladder(rest.idle.reason);
+        decision.reason.cause = Cause::Ladder(rest.idle.reason.clone());
     }
+    decision.idle = rest.counts(input).then_some(rest.idle);
     decision
 }
 
@@ -118,6 +121,11 @@ impl Resting {
         let silent_millis = silence(input, memory);
         let needed_seconds = input.policy.silence_seconds().filter(|_| input.adaptive.is_none());
         Self { silent_millis, needed_seconds, idle: rest(input, silent_millis, floor(input).0 > 0) }
+    }
+
+    /// Whether what the ladder says is about silence that is known of.
+    fn counts(&self, input: &Input<'_>) -> bool {
+        self.silent_millis > 0 || (input.current == 0 && input.adaptive.is_some())
     }
 
     fn cause(&self) -> Cause {
@@ -279,6 +287,7 @@ fn bounded(
         replicas,
         rung: if replicas == 0 { Rung::Zero } else { Rung::Active },
         reason: Reason { cause, bound },
+        idle: None,
         memory,
     }
 }
@@ -288,8 +297,7 @@ fn next_check(input: &Input<'_>, replicas: u32, memory: &Memory, rest: &Resting)
     // Never at once again: that the time is up may be known here a moment before it is where it comes from, and at an activator.
     let soon = |at: Millis| at.max(Millis(input.now.0.saturating_add(SOON_MILLIS)));
     let load = load_check(input, replicas, memory, rest);
-    let by_time = rest.silent_millis > 0 || (input.current == 0 && input.adaptive.is_some());
-    let ladder = rest.idle.next_look.filter(|_| by_time).map(soon);
+    let ladder = rest.idle.next_look.filter(|_| rest.counts(input)).map(soon);
     [load, input.floor_until.map(soon), ladder].into_iter().flatten().min()
 }
 

@@ -45,28 +45,60 @@ pub(super) fn rules() -> Vec<FieldRule> {
             "spec.scaling.targetConcurrency must not be above spec.concurrency.limit, which it could never reach: lower it, or raise the limit",
         ),
         rule(
-            "spec.scaling",
-            "!has(self.idle) || self.idle.steps.all(s, s.afterSeconds < self.idleSeconds)",
-            "afterSeconds of a step in spec.scaling.idle must be below spec.scaling.idleSeconds, after which the Function goes to zero: lower it, or raise idleSeconds",
-        ),
-        rule(
-            "spec",
-            "!has(self.scaling.idle) || !self.scaling.idle.steps.exists(s, s.rung == 'Throttled') || (has(self.resources) && has(self.resources.limits) && 'cpu' in self.resources.limits)",
-            "the rung Throttled in spec.scaling.idle needs spec.resources.limits.cpu, because Kubernetes changes the limit of a running pod but takes none away: set one",
-        ),
-        rule(
-            "spec",
-            "!has(self.scaling.idle) || !self.scaling.idle.steps.exists(s, s.rung == 'Throttled') || !((has(self.readinessProbe) && has(self.readinessProbe.exec)) || (has(self.livenessProbe) && has(self.livenessProbe.exec)))",
-            "the rung Throttled in spec.scaling.idle leaves too little CPU to start the program of an exec probe in time: use httpGet, tcpSocket or grpc in spec.readinessProbe and spec.livenessProbe",
-        ),
-        rule(
             "spec.timeouts",
             "self.requestSeconds == 0 || self.responseStartSeconds <= self.requestSeconds",
             "spec.timeouts.responseStartSeconds must not be above spec.timeouts.requestSeconds: lower it, or raise requestSeconds",
         ),
     ];
+    rules.extend(idle());
     rules.extend(schedules());
     rules
+}
+
+fn idle() -> Vec<FieldRule> {
+    const STEPS: &str = "!has(self.idleSeconds) || !has(self.idle) || !has(self.idle.steps)";
+    const THROTTLED: &str = "!has(self.scaling.idle) || !has(self.scaling.idle.steps) || !self.scaling.idle.steps.exists(s, s.rung == 'Throttled')";
+    vec![
+        rule(
+            "spec.scaling.idle",
+            "has(self.policy) != has(self.steps)",
+            "spec.scaling.idle must have either policy or steps, which state the times that the policy Adaptive would choose: remove one, or add one",
+        ),
+        rule(
+            "spec.scaling.idle",
+            "!has(self.steps) || self.steps.all(a, self.steps.all(b, a.rung == b.rung || a.rung == 'Zero' || b.rung == 'Throttled' || a.afterSeconds < b.afterSeconds))",
+            "steps in spec.scaling.idle must go down the ladder, Throttled before Zero: raise afterSeconds of the lower rung",
+        ),
+        rule(
+            "spec.scaling",
+            "!has(self.idleSeconds) || !has(self.idle) || !has(self.idle.policy)",
+            "spec.scaling.idleSeconds states when the Function goes to zero, which the policy Adaptive in spec.scaling.idle would choose: remove one of them (versions before the policy wrote idleSeconds: 60 themselves; null removes it)",
+        ),
+        rule(
+            "spec.scaling",
+            format!("{STEPS} || !self.idle.steps.exists(s, s.rung == 'Zero')"),
+            "spec.scaling.idleSeconds and a step to Zero in spec.scaling.idle both state when the Function goes to zero: remove one of them",
+        ),
+        rule(
+            "spec.scaling",
+            format!("{STEPS} || self.idle.steps.all(s, s.rung == 'Zero' || s.afterSeconds < self.idleSeconds)"),
+            "afterSeconds of a step in spec.scaling.idle must be below spec.scaling.idleSeconds, after which the Function goes to zero: lower it, or raise idleSeconds",
+        ),
+        rule(
+            "spec",
+            format!(
+                "{THROTTLED} || (has(self.resources) && has(self.resources.limits) && 'cpu' in self.resources.limits)"
+            ),
+            "the rung Throttled in spec.scaling.idle needs spec.resources.limits.cpu, because Kubernetes changes the limit of a running pod but takes none away: set one",
+        ),
+        rule(
+            "spec",
+            format!(
+                "{THROTTLED} || !((has(self.readinessProbe) && has(self.readinessProbe.exec)) || (has(self.livenessProbe) && has(self.livenessProbe.exec)))"
+            ),
+            "the rung Throttled in spec.scaling.idle leaves too little CPU to start the program of an exec probe in time: use httpGet, tcpSocket or grpc in spec.readinessProbe and spec.livenessProbe",
+        ),
+    ]
 }
 
 fn schedules() -> Vec<FieldRule> {

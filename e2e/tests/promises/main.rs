@@ -3,6 +3,7 @@
 //! A test stands in a namespace of its own and runs beside the others, so none disturbs Pilotlight's own components. It waits on
 //! conditions; the only times it asserts are promised ones: a diagnosis within 30 s, an answer within `coldStart.timeoutSeconds`.
 
+mod adaptive;
 mod admission;
 mod autoscale;
 mod beacon;

@@ -3,8 +3,8 @@
 use pilotlight_scaling::Millis;
 use tokio::time::Instant;
 
-/// What the clock shows at its start: a day, so that replayed history never lies before zero.
-const START: u64 = 86_400_000;
+/// What the clock shows at its start: thirty days, so that neither replayed history nor what a Function's status tells of lies before zero.
+const START: u64 = 30 * 86_400_000;
 
 /// A monotonic clock. Clones show the same time.
 #[derive(Clone, Copy, Debug)]

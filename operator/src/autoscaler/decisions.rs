@@ -167,7 +167,14 @@ mod tests {
 
     fn decision(replicas: u32, cause: Cause, bound: Option<Bound>) -> Decision {
         let rung = if replicas == 0 { Rung::Zero } else { Rung::Active };
-        Decision { replicas, rung, reason: Reason { cause, bound }, next_check: None, memory: Memory::default() }
+        Decision {
+            replicas,
+            rung,
+            reason: Reason { cause, bound },
+            idle: None,
+            next_check: None,
+            memory: Memory::default(),
+        }
     }
 
     fn waiting(silent_seconds: u64) -> Decision {

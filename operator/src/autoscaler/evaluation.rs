@@ -11,18 +11,21 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use pilotlight_crds::Function;
+use pilotlight_crds::policy::IdleRung;
 use pilotlight_scaling::{ActivatorId, Millis};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::board::Board;
 use super::calendar::Calendar;
 use super::cluster::{Cluster, ClusterError};
 use super::control::ControlClient;
 use super::decisions::DecisionLog;
 use super::events::ScalingEvent;
-use super::inbox::{Inbox, Lead, News};
+use super::footprint;
+use super::inbox::{Inbox, News};
 use super::ledger::{FunctionKey, Ledger, Scene};
 use super::metrics::AutoscalerMetrics;
 use super::pods::PodChange;
@@ -54,6 +57,7 @@ pub(super) struct Evaluation<C> {
     pub(super) pods: PodsOf,
     pub(super) inbox: Arc<Inbox>,
     pub(super) decisions: Arc<DecisionLog>,
+    pub(super) board: Arc<Board>,
     pub(super) metrics: AutoscalerMetrics,
     pub(super) events: mpsc::Sender<ScalingEvent>,
     pub(super) view: watch::Sender<Snapshot>,
@@ -182,6 +186,7 @@ impl<C: Cluster> Evaluation<C> {
         self.calendar.forget(key);
         self.progress.remove(key);
         self.decisions.forget(key);
+        self.board.forget(key);
         self.metrics.forget(key);
         self.inbox.forget(key);
     }
@@ -218,6 +223,12 @@ impl<C: Cluster> Evaluation<C> {
             return;
         }
         progress.correct(&mut revisions);
+        let uid = function.uid().unwrap_or_default();
+        if progress.uid.replace(uid.clone()).is_some_and(|before| before != uid) {
+            // Another Function of the same name.
+            self.ledger.forget(key);
+            self.board.forget(key);
+        }
         let floors = self.inbox.floors(key);
         let active = situation::active_revision(function);
         let (active, others): (Vec<_>, Vec<_>) =
@@ -229,6 +240,8 @@ impl<C: Cluster> Evaluation<C> {
             if let Some(event) = progress.notice_wake(key, active) {
                 self.tell(event);
             }
+            let pods = (self.pods)(&key.namespace, &key.name);
+            let rung = self.stand(key, function, active, &others, &pods, now);
             let schedules = &function.spec.scaling.schedules;
             let (scheduled, floor_until) = self.calendar.floor(key, schedules, jiff::Timestamp::now(), now);
             let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open(), scheduled);
@@ -239,8 +252,12 @@ impl<C: Cluster> Evaluation<C> {
                 floor,
                 floor_until,
                 led_since: self.led_since(key),
+                rung,
+                available: situation::available(&function.spec, self.inbox.refusal(key).is_some()),
+                adaptive: function.spec.scaling.is_adaptive().then(|| footprint::expected(&function.spec)),
             };
-            let (step, check) = self.decide(key, active, &scene, trigger, now);
+            let throttles = function.spec.scaling.asks_for(IdleRung::Throttled);
+            let (step, check) = self.decide(key, active, &scene, throttles, &pods, trigger, now);
             next = [next, check].into_iter().flatten().min();
             // Floors of new revisions come first, revisions out of use last.
             let at = steps.iter().take_while(|step| step.to > step.from).count();
@@ -250,45 +267,6 @@ impl<C: Cluster> Evaluation<C> {
             self.schedule.at(key, next, Trigger::Time);
         }
         self.start(key, &steps, now);
-    }
-
-    /// Since when the activators see every request of a Function.
-    fn led_since(&self, key: &FunctionKey) -> Option<Millis> {
-        match self.inbox.lead(key)? {
-            Lead::Elsewhere => None,
-            Lead::Always => Some(Millis(0)),
-            Lead::Since(instant) => Some(self.clock.at(instant)),
-        }
-    }
-
-    /// Decides for the revision that gets the traffic.
-    fn decide(
-        &mut self,
-        key: &FunctionKey,
-        active: &RevisionRead,
-        scene: &Scene,
-        trigger: Trigger,
-        now: Millis,
-    ) -> (Option<Step>, Option<Millis>) {
-        let decision = self.ledger.decide(key, now, scene);
-        let code = decision.reason.code();
-        self.metrics.decided(key, code, decision.replicas, active.replicas);
-        let counts = (active.replicas, active.ready);
-        self.decisions.put(key, &active.name, counts, trigger, &decision, jiff::Timestamp::now());
-        debug!(
-            function = %key.name, namespace = %key.namespace, revision = %active.name,
-            replicas = decision.replicas, current = active.replicas, reason = %decision.reason,
-            "Decided"
-        );
-        let step = if decision.replicas == active.replicas {
-            let past = self.inbox.fail_open() || self.inbox.lead(key) == Some(Lead::Elsewhere);
-            let pods = (self.pods)(&key.namespace, &key.name);
-            situation::rung_step(active, &decision, &scene.policy, past, &pods)
-        } else {
-            let (from, to, reason) = (active.replicas, decision.replicas, decision.reason.to_string());
-            Some(Step { kind: StepKind::Scale, revision: active.name.clone(), from, to, reason })
-        };
-        (step, decision.next_check)
     }
 
     /// Starts the first step that may be tried now.

@@ -5,14 +5,19 @@
 use std::collections::{BTreeMap, HashMap};
 
 use pilotlight_crds::control::{FunctionSample, SampleBatch};
-use pilotlight_scaling::idle::Rungs;
+use pilotlight_scaling::idle::{Footprint, Prices, Rungs};
 use pilotlight_scaling::{
-    ActivatorId, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Sample, Second, Span,
-    Windows, decide, look_back,
+    ActivatorId, Adaptive, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Rung, Sample,
+    Second, Span, Windows, decide, look_back,
 };
+
+use super::habit::{Activity, Habit};
 
 /// Batches of the past that are kept until the present begins; an activator tells of 60 s.
 const PAST: usize = 120;
+
+/// Milliseconds that an activator's last word may be old for a gap to be one.
+const FRESH_MILLIS: u64 = 5_000;
 
 /// A Function's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +43,12 @@ pub(super) struct Scene {
     pub(super) floor_until: Option<Millis>,
     /// Since when every request passes an activator: what they told of earlier seconds says nothing. `None`: it does not now.
     pub(super) led_since: Option<Millis>,
+    /// The rung that the pods are on.
+    pub(super) rung: Rung,
+    /// The rungs that they can be on.
+    pub(super) available: Rungs,
+    /// What a replica reserves, where the adaptive policy decides about idle pods.
+    pub(super) adaptive: Option<Footprint>,
 }
 
 /// Functions that a batch is about.
@@ -55,11 +66,13 @@ struct Track {
     memory: Memory,
     /// How long the last wake took that an activator told of.
     start_millis: Option<u64>,
+    /// Of a Function that nobody has called there is none.
+    habit: Option<Box<Habit>>,
 }
 
 impl Track {
     fn begin(now: Millis) -> Self {
-        Self { windows: Windows::default(), memory: Memory::beginning(now), start_millis: None }
+        Self { windows: Windows::default(), memory: Memory::beginning(now), start_millis: None, habit: None }
     }
 }
 
@@ -72,12 +85,16 @@ pub(super) struct Ledger {
     /// What activators whose stream has just begun told of the past, and when it was heard. Applied as one with their first second of the
     /// present: half of a past would be one that never was.
     pasts: HashMap<ActivatorId, Vec<(Millis, SampleBatch)>>,
+    /// When it was told of the first activator.
+    begun: Option<Millis>,
+    prices: Prices,
 }
 
 impl Ledger {
     /// An activator runs.
     pub(super) fn join(&mut self, id: ActivatorId, now: Millis, origin: Origin) {
         self.coverage.join(id, now, origin);
+        self.begun.get_or_insert(now);
         self.alignments.entry(id).or_default();
     }
 
@@ -153,6 +170,9 @@ impl Ledger {
             self.coverage.cover(id, *second);
         }
         let moment = alignment.moment(end);
+        let fresh = |span: &Span| at.since(span.until.start()) <= FRESH_MILLIS;
+        let known_from = self.coverage.span().filter(fresh).map(|span| span.from.start());
+        let begun = self.begun.unwrap_or_default();
         for heard in &batch.functions {
             let key = FunctionKey::new(&heard.namespace, &heard.name);
             if !exists(&key) {
@@ -166,6 +186,22 @@ impl Ledger {
             }
             for second in &seconds {
                 windows.record(id, *second, sample(heard));
+            }
+            if is_active(heard) {
+                let habit = track.habit.get_or_insert_default();
+                // Before this leader another looked on.
+                let last = habit.last().map_or(begun, |last| last.ended.max(begun));
+                if known_from.is_none_or(|from| from > last) {
+                    habit.blind();
+                }
+                let live = !is_past(batch) && !batch.full;
+                let under_way = partial.then(|| Second::containing(moment));
+                for second in seconds.iter().copied().chain(under_way) {
+                    habit.active(second, live);
+                }
+                if let Some(millis) = heard.start_millis.filter(|_| live) {
+                    habit.woken(id, millis);
+                }
             }
             if heard.queued > 0 && !is_past(batch) {
                 touched.poked.push(key);
@@ -184,6 +220,18 @@ impl Ledger {
         let since = track.memory.awake_since();
         let panic = scene.policy.panic_seconds();
         let load = track.windows.load(&self.coverage, stable, panic, since);
+        if scene.adaptive.is_some() && scene.current > 0 {
+            track.habit.get_or_insert_default().begin(now);
+        }
+        let habit = track.habit.as_deref_mut().map(|habit| {
+            habit.stands(scene.rung, scene.led_since);
+            &*habit
+        });
+        let adaptive = scene.adaptive.zip(habit).and_then(|(footprint, habit)| {
+            let Activity { began, ended } = habit.last()?;
+            let (prices, learnt) = (&self.prices, habit.learnt());
+            Some(Adaptive { since: ended, began, rung: scene.rung, footprint, prices, learnt })
+        });
         let mut input = Input {
             now,
             policy: &scene.policy,
@@ -194,8 +242,8 @@ impl Ledger {
             start_millis: track.start_millis,
             floor: scene.floor.clone(),
             floor_until: scene.floor_until,
-            available: Rungs::ALL,
-            adaptive: None,
+            available: scene.available,
+            adaptive,
             memory: &track.memory,
         };
         let hindsight = look_back(&input, &track.windows, &self.coverage);
@@ -205,10 +253,28 @@ impl Ledger {
         decision
     }
 
+    /// What is known of a Function's habit; nothing where nobody has called it.
+    pub(super) fn habit(&self, key: &FunctionKey) -> Option<&Habit> {
+        self.tracks.get(key)?.habit.as_deref()
+    }
+
+    /// Takes over what a leader before knew of a Function's habit.
+    pub(super) fn adopt(&mut self, key: &FunctionKey, habit: Habit, now: Millis) {
+        let track = self.tracks.entry(key.clone()).or_insert_with(|| Track::begin(now));
+        match &mut track.habit {
+            Some(known) => known.adopt(habit),
+            None => track.habit = Some(Box::new(habit)),
+        }
+    }
+
     /// Forgets a Function.
     pub(super) fn forget(&mut self, key: &FunctionKey) {
         self.tracks.remove(key);
     }
+}
+
+fn is_active(heard: &FunctionSample) -> bool {
+    heard.concurrency_milli > 0 || heard.arrivals > 0 || heard.queued > 0 || heard.in_flight > 0
 }
 
 /// Whether a batch tells of history rather than of the second that has just ended.

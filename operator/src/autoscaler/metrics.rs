@@ -1,5 +1,6 @@
 //! The autoscaler's metrics. Labels are Function, namespace and reasons of closed sets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::accounts::Accounts;
 use super::ledger::FunctionKey;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,12 +48,15 @@ pub struct AutoscalerMetrics {
     activators: Gauge,
     batches: Counter,
     streams_ended: Family<ReasonLabel, Counter>,
+    /// What each Function cost.
+    pub(super) accounts: Arc<Accounts>,
 }
 
 impl AutoscalerMetrics {
     /// Registers the metrics in the root registry, with the prefix `pilotlight_operator_`. Call it once for each process.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        registry.register_collector(Box::new(Arc::clone(&metrics.accounts)));
         let registry = registry.sub_registry_with_prefix("pilotlight_operator");
         registry.register(
             "scale_decisions",
@@ -144,6 +149,7 @@ impl Default for AutoscalerMetrics {
             activators: Gauge::default(),
             batches: Counter::default(),
             streams_ended: Family::default(),
+            accounts: Arc::default(),
         }
     }
 }

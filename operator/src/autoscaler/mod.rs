@@ -6,6 +6,8 @@
 //!
 //! It runs in the leader only: start it after the lease is won and cancel `shutdown` when it is lost.
 
+mod accounts;
+mod board;
 pub(crate) mod calendar;
 mod clock;
 mod cluster;
@@ -14,9 +16,12 @@ mod decisions;
 mod drain;
 mod evaluation;
 mod events;
+mod footprint;
+mod habit;
 mod inbox;
 mod ledger;
 mod lines;
+mod looking;
 mod membership;
 mod metrics;
 mod pods;
@@ -44,11 +49,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use pilotlight_crds::Function;
 use pilotlight_crds::control::CONTROL_PORT;
+use pilotlight_crds::status::IdleStatus;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use board::Board;
 use calendar::Calendar;
 use clock::Clock;
 use cluster::{Cluster, KubeCluster};
@@ -130,20 +137,26 @@ fn assemble<C: Cluster>(
     let moved = Arc::new(view::Moved::default());
     let inbox = Arc::new(Inbox::default());
     let decisions = Arc::new(DecisionLog::default());
+    let clock = Clock::start();
+    context.metrics.accounts.count_by(clock);
+    let board = Arc::new(Board::new(Arc::clone(&context.metrics.accounts)));
     let handle = AutoscalerHandle {
         view: ActivatorView::new(snapshot, Arc::clone(&moved)),
         inbox: Arc::clone(&inbox),
         decisions: Arc::clone(&decisions),
+        board: Arc::clone(&board),
+        clock,
     };
     let evaluation = Evaluation {
         cluster: Arc::new(cluster),
         control: ControlClient::new(&context.token),
-        clock: Clock::start(),
+        clock,
         functions: context.functions,
         deployments: context.deployments,
         pods: context.pods,
         inbox,
         decisions,
+        board,
         metrics: context.metrics,
         events: context.events,
         view,
@@ -181,6 +194,8 @@ pub struct AutoscalerHandle {
     view: ActivatorView,
     inbox: Arc<Inbox>,
     decisions: Arc<DecisionLog>,
+    board: Arc<Board>,
+    clock: Clock,
 }
 
 impl AutoscalerHandle {
@@ -219,6 +234,11 @@ impl AutoscalerHandle {
     /// Why pods could not be throttled when that was last tried. `None`: they could, or it was not tried.
     pub fn throttling_refused(&self, namespace: &str, name: &str) -> Option<String> {
         self.inbox.refusal(&FunctionKey::new(namespace, name))
+    }
+
+    /// What the Function's status could say of the idle ladder at this time: plan, what was learnt, cost. `None` while nothing was decided about it.
+    pub fn idle(&self, namespace: &str, name: &str, date: jiff::Timestamp) -> Option<IdleStatus> {
+        self.board.read(&FunctionKey::new(namespace, name), (self.clock.now(), date))
     }
 
     /// The activators that run, and the routes that they acknowledged.

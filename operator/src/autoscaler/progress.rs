@@ -53,6 +53,8 @@ struct Correction {
 pub(super) struct Progress {
     /// The last look.
     pub(super) looked: Option<Millis>,
+    /// The uid of the Function that all this is about.
+    pub(super) uid: Option<String>,
     /// Resource versions at the last look.
     pub(super) seen: Option<Vec<Option<String>>>,
     /// Whether a step is under way.

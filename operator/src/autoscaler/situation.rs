@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use pilotlight_crds::Function;
 use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_REVISION};
-use pilotlight_crds::policy::{IdleRung, Scaling, ScalingMetric};
-use pilotlight_crds::throttle::{is_marked, to_give_back};
-use pilotlight_scaling::idle::Step as IdleStep;
-use pilotlight_scaling::{Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
+use pilotlight_crds::policy::{self, Scaling, ScalingMetric};
+use pilotlight_crds::throttle::{is_marked, is_throttled, to_give_back};
+use pilotlight_crds::{Function, FunctionSpec};
+use pilotlight_scaling::idle::{IdleReason, Rungs, Step as IdleStep};
+use pilotlight_scaling::{Cause, Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
 use std::sync::Arc;
 
 use super::throttle::can_be_throttled;
+use crate::observe::counts;
 
 /// Milliseconds that a revision must be out of use before it goes to zero: long enough for a route to change hands.
 pub(super) const SUPERSEDED_MILLIS: u64 = 10_000;
@@ -91,16 +92,38 @@ pub(super) fn policy(function: &Function) -> Policy {
     }
 }
 
-/// What the author says of idle pods: `scaling.idle.steps`, and zero after `idleSeconds`.
+/// The steps that the author states for idle pods.
 fn steps(scaling: &Scaling) -> Vec<IdleStep> {
-    let stated = scaling.idle.iter().flat_map(|idle| &idle.steps).map(|step| IdleStep {
-        after_seconds: step.after_seconds.into(),
-        rung: match step.rung {
-            IdleRung::Throttled => Rung::Throttled,
-        },
-        replicas: 1,
+    let step = |after_seconds: u32, rung| IdleStep { after_seconds: after_seconds.into(), rung, replicas: 1 };
+    let steps = scaling.idle_steps().into_iter().map(|stated| match stated.rung {
+        policy::IdleRung::Throttled => step(stated.after_seconds, Rung::Throttled),
+        policy::IdleRung::Zero => IdleStep::to_zero(stated.after_seconds),
     });
-    stated.chain([IdleStep::to_zero(scaling.idle_seconds)]).collect()
+    steps.collect()
+}
+
+/// The rungs that a Function's pods can be on. What its author states is tried, whatever its pods look like; the adaptive policy leaves out what could
+/// do harm: a process without CPU may fail a liveness probe, and would be restarted.
+pub(super) fn available(spec: &FunctionSpec, throttling_refused: bool) -> Rungs {
+    let rungs = Rungs::ALL.without(Rung::Parked);
+    if !spec.scaling.is_adaptive() {
+        return rungs;
+    }
+    let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let limited = limits.is_some_and(|limits| limits.contains_key("cpu"));
+    let by_exec = spec.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some());
+    let harmless = limited && spec.liveness_probe.is_none() && !by_exec;
+    if harmless && !throttling_refused { rungs } else { rungs.without(Rung::Throttled) }
+}
+
+/// The rung that the pods of a revision are on.
+pub(super) fn rung(active: &RevisionRead, pods: &[Arc<Pod>]) -> Rung {
+    if active.replicas == 0 {
+        return Rung::Zero;
+    }
+    let of_revision = |pod: &&Arc<Pod>| pod.labels().get(LABEL_REVISION) == Some(&active.name) && counts(pod);
+    let mut pods = pods.iter().filter(of_revision).peekable();
+    if pods.peek().is_some() && pods.all(|pod| is_throttled(pod)) { Rung::Throttled } else { Rung::Active }
 }
 
 /// The floor beside `minReplicas`: the highest of those there may be.
@@ -182,20 +205,21 @@ fn step(revision: &RevisionRead, to: u32, reason: &str) -> Step {
 /// What takes the active revision's pods to the rung that was decided, where their number stays. `past_activators`: requests may reach
 /// pods past them, or soon may.
 ///
-/// Whoever has a request gives its pod the CPU back, so that pods are given it here only where throttling ended otherwise, and where somebody
-/// died at it. That samples are missing is no such reason.
+/// Whoever has a request gives its pod the CPU back, so that pods are given it here only ahead of a request, where throttling ended otherwise, and where
+/// somebody died at it. That samples are missing is no such reason. `throttles`: pods may be throttled by the spec.
 pub(super) fn rung_step(
     active: &RevisionRead,
     decision: &Decision,
-    policy: &Policy,
+    throttles: bool,
     past_activators: bool,
     pods: &[Arc<Pod>],
 ) -> Option<Step> {
     let of_revision = || pods.iter().filter(|pod| pod.labels().get(LABEL_REVISION) == Some(&active.name));
-    let wanted = policy.steps.iter().any(|step| step.rung == Rung::Throttled) && !past_activators;
+    let ahead = matches!(decision.reason.cause, Cause::Ladder(IdleReason::Prewarm { .. }));
+    let left = throttles && !past_activators && !ahead;
     let kind = match decision.rung {
         Rung::Throttled if of_revision().any(|pod| can_be_throttled(pod)) => StepKind::Throttle,
-        Rung::Active if of_revision().any(|pod| to_give_back(pod).is_some() && !(wanted && is_marked(pod))) => {
+        Rung::Active if of_revision().any(|pod| to_give_back(pod).is_some() && !(left && is_marked(pod))) => {
             StepKind::Restore
         }
         _ => return None,

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use pilotlight_crds::FunctionStatus;
 use pilotlight_crds::condition::{self, Desired};
 use pilotlight_crds::diagnosis::BeaconState;
-use pilotlight_crds::policy::Beacon;
+use pilotlight_crds::policy::{Beacon, IdleRung};
 use pilotlight_crds::status::{RevisionState, Rung};
 
 use super::evidence::worst;
@@ -174,8 +174,7 @@ fn route(input: &StatusInput<'_>) -> Say {
 
 /// What an author asked for and does not get.
 fn rung_unavailable(input: &StatusInput<'_>) -> Option<Say> {
-    input.function.spec.scaling.throttle_after_seconds()?;
-    let why = input.throttling_refused?;
+    let why = input.throttling_refused.filter(|_| input.function.spec.scaling.asks_for(IdleRung::Throttled))?;
     let message = format!("Pods stay Active instead of Throttled: {why}");
     Some(Say::new(Some(true), condition::RESIZE_REFUSED, message))
 }

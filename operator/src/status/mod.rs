@@ -5,6 +5,7 @@
 
 pub mod conditions;
 pub mod evidence;
+mod idle;
 pub mod traffic;
 
 pub use traffic::Traffic;
@@ -13,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pilotlight_crds::condition;
 use pilotlight_crds::diagnosis::WillItHealAlone;
-use pilotlight_crds::status::{RevisionState, RevisionStatus, RouteOwner, RouteStatus, Rung};
+use pilotlight_crds::status::{IdleStatus, RevisionState, RevisionStatus, RouteOwner, RouteStatus, Rung};
 use pilotlight_crds::{Function, FunctionStatus, names, throttle};
 
 use crate::apply::Applied;
@@ -47,6 +48,8 @@ pub struct StatusInput<'a> {
     pub owner: Option<&'a RouteOwner>,
     /// Who else writes the replicas.
     pub contested: Option<&'a Contention>,
+    /// What the autoscaler knows of it while nobody asks anything.
+    pub idle: Option<&'a IdleStatus>,
     /// Why pods could not be throttled.
     pub throttling_refused: Option<&'a str>,
     /// External domain of Functions.
@@ -136,6 +139,7 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
         observed_generation: metadata.generation,
         url: Some(url(name, namespace, input.domain)),
         rung: Some(rung(input)),
+        idle: input.observed.status.idle.clone(),
         replicas,
         ready_replicas: input.verdicts.iter().map(|v| v.evidence.ready).sum(),
         selector: Some(format!("{}={name}", names::LABEL_FUNCTION)),
@@ -152,6 +156,7 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
     // Kubernetes writes times in whole seconds; anything finer would differ from what it gives back.
     let seconds = Timestamp::from_second(input.now.as_second()).unwrap_or(input.now);
     conditions::set_all(&mut status, input, &Time(seconds));
+    status.idle = idle::carry(&input.observed.status, &status, input.idle, input.now);
     status
 }
 
@@ -191,7 +196,7 @@ fn rung(input: &StatusInput<'_>) -> Rung {
 /// Whether there are pods, and all of them have lost their CPU.
 fn throttled(observed: &Observed) -> bool {
     let mut pods = observed.pods.iter().filter(|pod| counts(pod)).peekable();
-    pods.peek().is_some() && pods.all(|pod| throttle::to_take(pod).is_none() && throttle::to_give_back(pod).is_some())
+    pods.peek().is_some() && pods.all(|pod| throttle::is_throttled(pod))
 }
 
 #[cfg(test)]

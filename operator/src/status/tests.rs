@@ -114,6 +114,7 @@ impl Situation {
             traffic: &traffic,
             owner: None,
             contested: Contention::of(&self.observed.deployments, now).as_ref(),
+            idle: None,
             throttling_refused: self.refused.as_deref(),
             domain: None,
             now,

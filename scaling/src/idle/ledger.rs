@@ -29,6 +29,16 @@ impl Usage {
         count(&mut self.memory_mib_millis, reserved.memory_mib);
     }
 
+    /// What was counted elsewhere, in whole units.
+    #[must_use]
+    pub fn of_seconds(replica_seconds: u64, core_seconds: u64, memory_mib_seconds: u64) -> Self {
+        Self {
+            replica_millis: u128::from(replica_seconds) * 1000,
+            cpu_milli_millis: u128::from(core_seconds) * 1_000_000,
+            memory_mib_millis: u128::from(memory_mib_seconds) * 1000,
+        }
+    }
+
     /// Whole replica-seconds.
     #[must_use]
     pub fn replica_seconds(&self) -> u64 {
@@ -61,6 +71,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Goes on from what was counted before: whole seconds on each rung, in the order of [`Rung::ALL`], and what was reserved and would have been.
+    #[must_use]
+    pub fn resume(seconds: [u64; 4], used: Usage, always_on: Usage) -> Self {
+        Self { rungs: seconds.map(|seconds| seconds.saturating_mul(1000)), used, always_on }
+    }
+
     /// Counts `millis` ms in which the Function had so many replicas on a rung.
     pub fn pass(&mut self, footprint: Footprint, rung: Rung, replicas: u32, millis: u64) {
         let on = &mut self.rungs[rung.place()];
@@ -99,6 +115,13 @@ impl Ledger {
     #[must_use]
     pub fn cpu_saved_percent(&self) -> Option<i64> {
         saved(self.used.cpu_milli_millis, self.always_on.cpu_milli_millis)
+    }
+
+    /// The share that was saved of what is reserved first of memory, CPU and replicas, in percent. `None` where no time has passed.
+    #[must_use]
+    pub fn saved_percent(&self) -> Option<i64> {
+        let replicas = || saved(self.used.replica_millis, self.always_on.replica_millis);
+        self.memory_saved_percent().or_else(|| self.cpu_saved_percent()).or_else(replicas)
     }
 }
 
@@ -163,9 +186,36 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.pass(Footprint { cpu_milli: 0, ..FOOTPRINT }, Rung::Zero, 0, 1_000);
         assert_eq!(ledger.to_string(), "saved 100 % of the memory of an always-on Deployment");
+        assert_eq!(ledger.saved_percent(), Some(100));
         let mut ledger = Ledger::default();
         ledger.pass(Footprint { memory_mib: 0, ..FOOTPRINT }, Rung::Zero, 0, 1_000);
         assert_eq!(ledger.to_string(), "saved 100 % of the CPU of an always-on Deployment");
+    }
+
+    #[test]
+    fn what_requests_nothing_is_told_by_its_replicas() {
+        let nothing = Footprint { memory_mib: 0, cpu_milli: 0, parked_mib: 0 };
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.saved_percent(), None);
+        ledger.pass(nothing, Rung::Active, 1, 1_000);
+        ledger.pass(nothing, Rung::Zero, 0, 3_000);
+        assert_eq!((ledger.saved_percent(), ledger.to_string().as_str()), (Some(75), "nothing to save yet"));
+    }
+
+    #[test]
+    fn an_account_goes_on_where_it_was() {
+        let mut ledger = Ledger::default();
+        ledger.pass(FOOTPRINT, Rung::Active, 2, 10_000);
+        ledger.pass(FOOTPRINT, Rung::Parked, 1, 20_000);
+        ledger.pass(FOOTPRINT, Rung::Zero, 0, 30_000);
+        let whole =
+            |usage: Usage| Usage::of_seconds(usage.replica_seconds(), usage.core_seconds(), usage.memory_mib_seconds());
+        let resumed =
+            Ledger::resume(Rung::ALL.map(|rung| ledger.seconds(rung)), whole(ledger.used()), whole(ledger.always_on()));
+        assert_eq!(Rung::ALL.map(|rung| resumed.seconds(rung)), [10, 0, 20, 30]);
+        assert_eq!(resumed.used().memory_mib_seconds(), ledger.used().memory_mib_seconds());
+        assert_eq!(resumed.always_on().core_seconds(), ledger.always_on().core_seconds());
+        assert_eq!(resumed.saved_percent(), ledger.saved_percent());
     }
 
     #[test]

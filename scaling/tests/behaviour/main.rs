@@ -4,6 +4,7 @@ mod edges;
 mod handover;
 mod idle;
 mod properties;
+mod resting;
 mod samples;
 mod scenarios;
 mod schedules;

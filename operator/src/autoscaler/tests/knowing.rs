@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::control::{FunctionSample, RouteAck, SampleBatch};
-use pilotlight_scaling::{ActivatorId, Millis, Origin, Policy};
+use pilotlight_scaling::idle::Rungs;
+use pilotlight_scaling::{ActivatorId, Millis, Origin, Policy, Rung};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -141,6 +142,9 @@ fn scene(current: u32) -> Scene {
         floor: None,
         floor_until: None,
         led_since: Some(Millis(0)),
+        rung: if current == 0 { Rung::Zero } else { Rung::Active },
+        available: Rungs::ALL,
+        adaptive: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod evaluating;
 mod fakes;
+mod idling;
 mod knowing;
 mod listening;
 mod stepping;

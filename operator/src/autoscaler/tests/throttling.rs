@@ -4,8 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainScope};
 use pilotlight_crds::throttle::{Cpu, is_marked, to_give_back, to_take};
-use pilotlight_scaling::idle::Step;
-use pilotlight_scaling::{Cause, Decision, Memory, Policy, Reason, Rung};
+use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
 use serde_json::json;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -160,13 +159,11 @@ fn done(rung: Rung, wanted: bool, past: bool, limit: &str, marked: bool) -> Opti
         object.labels_mut().insert("pilotlight.dev/rung".to_owned(), "Throttled".to_owned());
     }
     object.annotations_mut().insert("pilotlight.dev/cpu".to_owned(), "50m/500m".to_owned());
-    let throttled = Step { after_seconds: 5, rung: Rung::Throttled, replicas: 1 };
-    let policy = Policy { steps: wanted.then_some(throttled).into_iter().collect(), ..Policy::default() };
     let cause = Cause::NotIdleYet { silent_seconds: 9, needed_seconds: 60 };
     let reason = Reason { cause, bound: None };
-    let decision = Decision { replicas: 1, rung, reason, next_check: None, memory: Memory::default() };
+    let decision = Decision { replicas: 1, rung, reason, idle: None, next_check: None, memory: Memory::default() };
     let active = RevisionRead { name: "hello-1".to_owned(), replicas: 1, ready: 1, resource_version: None };
-    rung_step(&active, &decision, &policy, past, &[Arc::new(object)]).map(|step| step.kind)
+    rung_step(&active, &decision, wanted, past, &[Arc::new(object)]).map(|step| step.kind)
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! What a replica of a Function reserves: the requests of its container, as the spec says them. Pure.
+//!
+//! What always holds: a quantity that cannot be read counts as none; nothing is larger than its type.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use pilotlight_crds::FunctionSpec;
+use pilotlight_scaling::idle::Footprint;
+
+/// Memory that a replica is taken to hold where nothing is said of it, in MiB, for decisions only.
+const USUAL_MEMORY_MIB: u32 = 64;
+/// Memory of a Parked replica, in MiB.
+const PARKED_MIB: u32 = 2;
+
+/// What a replica reserves: its requests, and where there are none its limits, as Kubernetes takes them; nothing where there are neither.
+pub(super) fn reserved(spec: &FunctionSpec) -> Footprint {
+    let resources = spec.resources.as_ref();
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    let limits = resources.and_then(|resources| resources.limits.as_ref());
+    let asked = |name: &str| {
+        let of = |all: Option<&BTreeMap<String, Quantity>>| all.and_then(|all| all.get(name)).and_then(value);
+        of(requests).or_else(|| of(limits)).unwrap_or(0.0)
+    };
+    let memory_mib = (asked("memory") / 1_048_576.0).ceil() as u32;
+    Footprint { memory_mib, cpu_milli: (asked("cpu") * 1000.0).ceil() as u32, parked_mib: PARKED_MIB }
+}
+
+/// The same for decisions: a process without a request holds memory all the same.
+pub(super) fn expected(spec: &FunctionSpec) -> Footprint {
+    let reserved = reserved(spec);
+    let memory_mib = if reserved.memory_mib == 0 { USUAL_MEMORY_MIB } else { reserved.memory_mib };
+    Footprint { memory_mib, ..reserved }
+}
+
+/// A quantity in its base unit: cores, bytes.
+fn value(quantity: &Quantity) -> Option<f64> {
+    let text = quantity.0.trim();
+    if let Ok(plain) = text.parse::<f64>() {
+        return (plain.is_finite() && plain >= 0.0).then_some(plain);
+    }
+    let end = text.find(|letter: char| letter.is_ascii_alphabetic())?;
+    let (number, suffix) = text.split_at(end);
+    let factor = match suffix {
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Ki" => 1024_f64,
+        "Mi" => 1024_f64.powi(2),
+        "Gi" => 1024_f64.powi(3),
+        "Ti" => 1024_f64.powi(4),
+        "Pi" => 1024_f64.powi(5),
+        "Ei" => 1024_f64.powi(6),
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    (number >= 0.0).then_some(number * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec(resources: serde_json::Value) -> FunctionSpec {
+        serde_json::from_value(json!({"image": "a", "resources": resources})).unwrap()
+    }
+
+    #[test]
+    fn requests_count_and_limits_where_there_are_none() {
+        let table = [
+            (json!({"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}), (64, 50)),
+            (json!({"requests": {"cpu": "0.25"}, "limits": {"memory": "0.5Gi"}}), (512, 250)),
+            (json!({"limits": {"cpu": "1.5", "memory": "100M"}}), (96, 1500)),
+            (json!({"requests": {"memory": "1e6", "cpu": 2}}), (1, 2000)),
+            (json!({"requests": {"memory": "lots", "cpu": "-1"}}), (0, 0)),
+            (json!({"requests": {"memory": "9Ei", "cpu": "1Ti"}}), (u32::MAX, u32::MAX)),
+        ];
+        for (resources, expected) in table {
+            let footprint = reserved(&spec(resources.clone()));
+            assert_eq!((footprint.memory_mib, footprint.cpu_milli), expected, "{resources}");
+        }
+    }
+
+    #[test]
+    fn what_requests_nothing_reserves_nothing_but_holds_something() {
+        let spec = FunctionSpec::default();
+        assert_eq!((reserved(&spec).memory_mib, reserved(&spec).cpu_milli), (0, 0));
+        assert_eq!((expected(&spec).memory_mib, expected(&spec).cpu_milli), (USUAL_MEMORY_MIB, 0));
+    }
+}

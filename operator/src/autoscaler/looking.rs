@@ -1,0 +1,96 @@
+//! One look at the revision that gets the traffic: what it stands on, what was known of it before, and what is decided.
+//!
+//! What always holds: what a leader before knew is taken over before anything is decided or told about a Function, so it is never written over.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::Function;
+use pilotlight_scaling::{Millis, Rung, idle};
+use tracing::debug;
+
+use super::accounts::Standing;
+use super::board;
+use super::cluster::Cluster;
+use super::evaluation::Evaluation;
+use super::footprint;
+use super::inbox::Lead;
+use super::ledger::{FunctionKey, Scene};
+use super::schedule::Trigger;
+use super::situation::{self, RevisionRead, Step, StepKind};
+
+impl<C: Cluster> Evaluation<C> {
+    /// Takes note of what a Function stands on, and, at the first look at it, of what the leader before knew of it. Gives the rung of its pods.
+    pub(super) fn stand(
+        &mut self,
+        key: &FunctionKey,
+        function: &Function,
+        active: &RevisionRead,
+        others: &[RevisionRead],
+        pods: &[Arc<Pod>],
+        now: Millis,
+    ) -> Rung {
+        let rung = situation::rung(active, pods);
+        let replicas = others.iter().map(|other| other.replicas).sum::<u32>() + active.replicas;
+        // Other revisions' pods are no idle ones.
+        let on = if replicas > active.replicas { Rung::Active } else { rung };
+        let standing = Standing { rung: on, replicas, footprint: footprint::reserved(&function.spec) };
+        let accounts = &self.board.accounts;
+        if accounts.knows(key) {
+            accounts.stands(key, standing, now);
+            return rung;
+        }
+        let date = jiff::Timestamp::now();
+        let known = function.status.as_ref().and_then(|status| status.idle.as_ref());
+        let cost = known.and_then(|known| known.cost.as_ref());
+        let (ledger, until) = cost.map_or((idle::Ledger::default(), now), |cost| board::account(cost, now, date));
+        accounts.open(key, ledger, standing, until);
+        if let Some(known) = known {
+            self.ledger.adopt(key, board::habit(key, known, rung != Rung::Active, now, date), now);
+        }
+        rung
+    }
+
+    /// Since when the activators see every request of a Function.
+    pub(super) fn led_since(&self, key: &FunctionKey) -> Option<Millis> {
+        match self.inbox.lead(key)? {
+            Lead::Elsewhere => None,
+            Lead::Always => Some(Millis(0)),
+            Lead::Since(instant) => Some(self.clock.at(instant)),
+        }
+    }
+
+    /// Decides for the revision that gets the traffic.
+    #[expect(clippy::too_many_arguments, reason = "what one look found")]
+    pub(super) fn decide(
+        &mut self,
+        key: &FunctionKey,
+        active: &RevisionRead,
+        scene: &Scene,
+        throttles: bool,
+        pods: &[Arc<Pod>],
+        trigger: Trigger,
+        now: Millis,
+    ) -> (Option<Step>, Option<Millis>) {
+        let decision = self.ledger.decide(key, now, scene);
+        let code = decision.reason.code();
+        self.metrics.decided(key, code, decision.replicas, active.replicas);
+        let counts = (active.replicas, active.ready);
+        let date = jiff::Timestamp::now();
+        self.decisions.put(key, &active.name, counts, trigger, &decision, date);
+        self.board.put(key, &decision, self.ledger.habit(key), scene.adaptive.is_some(), (now, date));
+        debug!(
+            function = %key.name, namespace = %key.namespace, revision = %active.name,
+            replicas = decision.replicas, current = active.replicas, reason = %decision.reason,
+            "Decided"
+        );
+        let step = if decision.replicas == active.replicas {
+            let past = self.inbox.fail_open() || self.inbox.lead(key) == Some(Lead::Elsewhere);
+            situation::rung_step(active, &decision, throttles, past, pods)
+        } else {
+            let (from, to, reason) = (active.replicas, decision.replicas, decision.reason.to_string());
+            Some(Step { kind: StepKind::Scale, revision: active.name.clone(), from, to, reason })
+        };
+        (step, decision.next_check)
+    }
+}
