@@ -51,8 +51,11 @@ fn build_as(steps: &mut Steps, only: &[String], optimize: bool) -> Result<Vec<Im
     let recipes = select(only)?;
     require("buildah", "buildah")?;
     let _lock = lock(steps)?;
-    let packages: Vec<&str> = recipes.iter().filter_map(|recipe| recipe.source.package()).collect();
-    if !packages.is_empty() {
+    if recipes.iter().any(|recipe| recipe.source.package().is_some()) {
+        // All of them, whichever are asked for: what they share is compiled with the features that the chosen ones need together, so that
+        // each choice would compile it anew.
+        let all = select(&[])?;
+        let packages: Vec<&str> = all.iter().filter_map(|recipe| recipe.source.package()).collect();
         steps.step(&format!("static binaries: {}", packages.join(", ")), || {
             compile(&packages, &static_target(), optimize)
         })?;
