@@ -23,12 +23,14 @@ pub const REPLICAS_CONTESTED: &str = "ReplicasContested";
 pub const BEACON_FAILING: &str = "BeaconFailing";
 /// Abnormal-true: a rung of `scaling.idle` cannot be had. Pods stay on the one before.
 pub const RUNG_UNAVAILABLE: &str = "RungUnavailable";
+/// Abnormal-true: starting pods do not get the CPU of `coldStart.cpuBoost`.
+pub const BOOST_UNAVAILABLE: &str = "BoostUnavailable";
 
 /// Reason of `Active=False` at zero pods.
 pub const SCALED_TO_ZERO: &str = "ScaledToZero";
 /// Reason of `Active=True`: pods that nobody uses have next to no CPU.
 pub const THROTTLED: &str = "Throttled";
-/// Reason of `RungUnavailable=True`: the API server does not let pods be resized.
+/// Reason of `RungUnavailable=True` and `BoostUnavailable=True`: the API server does not let pods be resized.
 pub const RESIZE_REFUSED: &str = "ResizeRefused";
 /// Reason of `Active=True`.
 pub const RUNNING: &str = "Running";

@@ -3,6 +3,7 @@
 //!
 //! This crate has no I/O and no clock, and depends on nothing else of the workspace.
 
+pub mod boost;
 pub mod condition;
 pub mod control;
 pub mod diagnosis;

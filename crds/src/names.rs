@@ -20,8 +20,10 @@ pub const ANNOTATION_REVISION_NUMBER: &str = "pilotlight.dev/revision-number";
 pub const LABEL_RUNG: &str = "pilotlight.dev/rung";
 /// Value of [`LABEL_RUNG`]: little CPU.
 pub const RUNG_THROTTLED: &str = "Throttled";
-/// Annotation on a pod that was throttled: the CPU that its function's container had, `<request>/<limit>`.
+/// Annotation on a pod that was throttled or boosted: the CPU that its function's container had, `<request>/<limit>`.
 pub const ANNOTATION_CPU: &str = "pilotlight.dev/cpu";
+/// Annotation on a pod that was given more CPU to start with: how much, `<request>/<limit>`.
+pub const ANNOTATION_BOOST: &str = "pilotlight.dev/cpu-boost";
 /// Annotation on a pod that kube-controller-manager reads when it chooses victims.
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Label of an EndpointSlice that names its Service.

@@ -249,6 +249,12 @@ pub struct ColdStart {
     /// Whether pods announce their address themselves, by a second container of about 1 MB. Without it a wake waits until Kubernetes
     /// reports the address, up to a second longer. A change takes effect when the Function is next at zero pods. Default Enabled.
     pub beacon: Beacon,
+    /// CPU limit of the function's container from its creation until it is first ready, in whole CPUs or thousandths: `2` or `1500m`. Then it
+    /// is `resources.limits.cpu` again, without a restart. The CPU request goes with it only where both are the same. Absent: no more than
+    /// always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 7))]
+    pub cpu_boost: Option<String>,
 }
 
 /// Whether pods announce their address themselves.
@@ -263,7 +269,13 @@ pub enum Beacon {
 
 impl Default for ColdStart {
     fn default() -> Self {
-        Self { timeout_seconds: 60, pending_requests: 10_000, pending_bytes: 64 * 1024 * 1024, beacon: Beacon::Enabled }
+        Self {
+            timeout_seconds: 60,
+            pending_requests: 10_000,
+            pending_bytes: 64 * 1024 * 1024,
+            beacon: Beacon::Enabled,
+            cpu_boost: None,
+        }
     }
 }
 

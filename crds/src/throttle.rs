@@ -6,6 +6,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::{Value, json};
 
+use crate::boost;
 use crate::names::{ANNOTATION_CPU, CONTAINER, LABEL_RUNG, RUNG_THROTTLED};
 
 /// CPU limit of a throttled container: enough to answer a probe.
@@ -34,9 +35,14 @@ impl Cpu {
         Some(Self { request: request.map_or_else(|| limit.clone(), |request| request.0.clone()), limit })
     }
 
-    /// What a pod had before it was throttled, from its annotation.
+    /// What a pod had before it was throttled or boosted, from its annotation.
     pub fn recorded(pod: &Pod) -> Option<Self> {
-        let (request, limit) = pod.metadata.annotations.as_ref()?.get(ANNOTATION_CPU)?.split_once('/')?;
+        Self::noted(pod, ANNOTATION_CPU)
+    }
+
+    /// What an annotation of the pod says.
+    pub(crate) fn noted(pod: &Pod, annotation: &str) -> Option<Self> {
+        let (request, limit) = pod.metadata.annotations.as_ref()?.get(annotation)?.split_once('/')?;
         Some(Self { request: request.to_owned(), limit: limit.to_owned() })
     }
 
@@ -100,9 +106,11 @@ pub fn to_give_back(pod: &Pod) -> Option<Cpu> {
     (is_marked(pod) || taken()).then_some(recorded)
 }
 
-/// The CPU that can be taken from a pod. `None`: it has none to give, it is taken already, or the pod is about to get it back.
+/// The CPU that can be taken from a pod. `None`: it has none to give, it is taken already, the pod is about to get it back, or has more than
+/// as a rule.
 pub fn to_take(pod: &Pod) -> Option<Cpu> {
-    if to_give_back(pod).is_some_and(|_| Cpu::recorded(pod) != Cpu::of(pod)) {
+    let owed = to_give_back(pod).is_some_and(|_| Cpu::recorded(pod) != Cpu::of(pod));
+    if owed || boost::to_end(pod).is_some() {
         return None;
     }
     Cpu::of(pod).filter(|cpu| cpu.throttled().is_some())
@@ -118,7 +126,7 @@ fn function_of(pod: &Pod) -> Option<&Container> {
 }
 
 /// A quantity of CPU as the API server writes it, in thousandths.
-fn milli(quantity: &str) -> Option<u64> {
+pub(crate) fn milli(quantity: &str) -> Option<u64> {
     match quantity.strip_suffix('m') {
         Some(milli) => milli.parse().ok(),
         None => quantity.parse::<u64>().ok()?.checked_mul(1000),

@@ -61,6 +61,8 @@ pub struct Memory {
     pub promoting: Option<(String, Instant)>,
     /// Events about pods that do not start, by pod uid, and when they were asked for.
     pub pod_events: HashMap<String, (Instant, Vec<PodEvent>)>,
+    /// Why starting pods could not be given more CPU.
+    pub boost_refused: Option<String>,
     /// Reconciles that failed in a row.
     pub failures: u32,
 }

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod autoscaler;
+pub mod boost;
 pub mod build;
 pub mod cache;
 pub mod cli;

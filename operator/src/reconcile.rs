@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::apply::{self, Applied, ApplyError};
+use crate::boost;
 use crate::build::deployment::Revision;
 use crate::build::hash::revision_hash;
 use crate::build::pod::{port_name, template};
@@ -77,6 +78,8 @@ pub async fn reconcile(function: Arc<Function>, context: Arc<Context>) -> Result
 
 async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     let observed = observe(context, function).await;
+    // First: a pod that starts has use for it now.
+    let boosts = boost::apply(context, function, &observed).await;
     let problems = validate(function);
     let port = claim_port(context, function, &observed);
     let plan = plan_revisions(context, function, &observed, &problems);
@@ -109,6 +112,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         contested: contested.as_ref(),
         idle: idle.as_ref(),
         throttling_refused: refused.as_deref(),
+        boost_refused: boosts.refused.as_deref(),
         domain: context.domain.as_deref(),
         now,
     };
@@ -118,6 +122,9 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     hold_floor(context, function, &observed, &verdicts, &traffic, &applied, now);
     if write(context, function, &observed.status, &status).await? == Written::Outdated {
         return Ok(Action::requeue(OUTDATED));
+    }
+    if boosts.again {
+        return Ok(Action::requeue(WATCHFUL));
     }
     Ok(next_look(function, &verdicts, &traffic, &applied, contested.as_ref(), context))
 }

@@ -45,6 +45,16 @@ pub(super) fn rules() -> Vec<FieldRule> {
             "spec.scaling.targetConcurrency must not be above spec.concurrency.limit, which it could never reach: lower it, or raise the limit",
         ),
         rule(
+            "spec.coldStart",
+            "!has(self.cpuBoost) || self.cpuBoost.matches('^([1-9][0-9]{0,2}|[1-9][0-9]{0,5}m)$')",
+            "spec.coldStart.cpuBoost must be whole CPUs or thousandths of one, for example \"2\" or 1500m",
+        ),
+        rule(
+            "spec",
+            "!has(self.coldStart.cpuBoost) || (has(self.resources) && has(self.resources.limits) && 'cpu' in self.resources.limits)",
+            "spec.coldStart.cpuBoost needs spec.resources.limits.cpu, because a pod without a limit may use all CPU that is free anyway: set a limit, or leave cpuBoost out",
+        ),
+        rule(
             "spec.timeouts",
             "self.requestSeconds == 0 || self.responseStartSeconds <= self.requestSeconds",
             "spec.timeouts.responseStartSeconds must not be above spec.timeouts.requestSeconds: lower it, or raise requestSeconds",

@@ -91,6 +91,7 @@ async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken
         (mark("Throttled", "20m/500m"), mark("Throttled", "20m/2"), mark("Frozen", "20m/500m"));
     let unmark = r#"{"metadata":{"labels":{"pilotlight.dev/rung":null}}}"#;
     let unnote = r#"{"metadata":{"annotations":{"pilotlight.dev/cpu":null}}}"#;
+    let boost = r#"{"metadata":{"annotations":{"pilotlight.dev/cpu-boost":"20m/2"}}}"#;
     let pod = |patch: &str| ["patch", "pod", ours.as_str(), "-p", patch].map(str::to_owned).to_vec();
     let size =
         |patch: &str| ["patch", "pod", ours.as_str(), "--subresource=resize", "-p", patch].map(str::to_owned).to_vec();
@@ -110,6 +111,14 @@ async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken
         (&activator, size(&more), Some("gets the CPU that")),
         (&activator, size(&full), None),
         (&activator, pod(unmark), None),
+        (&operator, size(&more), Some("gets the CPU that")),
+        (&activator, pod(boost), by_activator),
+        (&operator, pod(boost), None),
+        (&activator, size(&more), Some("gets the CPU that")),
+        (&operator, size(&resize("20m", "3")), Some("gets the CPU that")),
+        (&operator, size(&resize("30m", "2")), Some("gets the CPU that")),
+        (&operator, size(&more), None),
+        (&operator, size(&full), None),
     ];
     for (account, arguments, refusal) in &attempts {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -7,6 +7,7 @@ mod adaptive;
 mod admission;
 mod autoscale;
 mod beacon;
+mod boost;
 mod examples;
 mod faults;
 mod floors;

@@ -30,7 +30,7 @@ fn burstable() -> Value {
 }
 
 /// The CPU limit that kubelet has given the function's container.
-fn actual(pod: &Pod) -> Option<&str> {
+pub(crate) fn actual(pod: &Pod) -> Option<&str> {
     let mut statuses = pod.status.as_ref()?.container_statuses.as_ref()?.iter();
     let function = statuses.find(|status| status.name == "function")?;
     Some(function.resources.as_ref()?.limits.as_ref()?.get("cpu")?.0.as_str())

@@ -17,7 +17,7 @@ use pilotlight_crds::control::CONTROL_PORT;
 use pilotlight_crds::names::{ANNOTATION_DELETION_COST, LABEL_REVISION, MANAGER_AUTOSCALER};
 use serde_json::{Value, json};
 
-use crate::cpu::give_back;
+use crate::cpu::{NO_RESIZE, give_back};
 use crate::observe::may_run;
 
 /// Time for one call.
@@ -225,8 +225,7 @@ impl Cluster for KubeCluster {
         let resized = within(api.patch_subresource("resize", pod, &by_autoscaler(), &Patch::Strategic(patch))).await;
         // Neither the pod nor the subresource: where the pod is still there, it is the latter.
         if matches!(resized, Err(ClusterError::Gone)) && within(api.get_metadata(pod)).await.is_ok() {
-            let message = "this cluster cannot resize running pods (Kubernetes can from 1.33 on)".to_owned();
-            return Err(ClusterError::Refused { code: 404, message });
+            return Err(ClusterError::Refused { code: 404, message: NO_RESIZE.to_owned() });
         }
         resized.map(drop)
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::apply::release_selector;
 use crate::build::pod::port_name;
 use crate::build::{owns, revision_selector};
-use crate::cpu::give_back;
+use crate::cpu::{end_boost, give_back};
 
 /// Between two looks at what Kubernetes made of a selector; it takes a moment.
 const LOOK: Duration = Duration::from_millis(100);
@@ -155,7 +155,7 @@ async fn scale_to_one(deployments: &Api<Deployment>, revision: &str) -> anyhow::
     }
 }
 
-/// Nobody would give pods their CPU back any more when requests come.
+/// Nobody would give pods their CPU back any more when requests come, nor take it from those that have started.
 async fn unthrottle(client: &Client, namespace: &str, revision: &str) -> kube::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let of_revision = ListParams::default().labels(&format!("{}={revision}", names::LABEL_REVISION));
@@ -163,6 +163,7 @@ async fn unthrottle(client: &Client, namespace: &str, revision: &str) -> kube::R
         if throttle::to_give_back(&pod).is_some() {
             give_back(client.clone(), namespace, &pod).await?;
         }
+        end_boost(client.clone(), namespace, &pod).await?;
     }
     Ok(())
 }

@@ -72,6 +72,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::REPLICAS_CONTESTED, contested(input)),
         (condition::BEACON_FAILING, beacon(input)),
         (condition::RUNG_UNAVAILABLE, rung_unavailable(input)),
+        (condition::BOOST_UNAVAILABLE, boost_unavailable(input)),
     ];
     for (type_, say) in all {
         match say {
@@ -176,6 +177,14 @@ fn route(input: &StatusInput<'_>) -> Say {
 fn rung_unavailable(input: &StatusInput<'_>) -> Option<Say> {
     let why = input.throttling_refused.filter(|_| input.function.spec.scaling.asks_for(IdleRung::Throttled))?;
     let message = format!("Pods stay Active instead of Throttled: {why}");
+    Some(Say::new(Some(true), condition::RESIZE_REFUSED, message))
+}
+
+/// A start that takes as long as it did without `coldStart.cpuBoost`, and why.
+fn boost_unavailable(input: &StatusInput<'_>) -> Option<Say> {
+    input.function.spec.cold_start.cpu_boost.as_ref()?;
+    let why = input.boost_refused?;
+    let message = format!("Pods start with the CPU of spec.resources instead of spec.coldStart.cpuBoost: {why}");
     Some(Say::new(Some(true), condition::RESIZE_REFUSED, message))
 }
 

@@ -52,6 +52,8 @@ pub struct StatusInput<'a> {
     pub idle: Option<&'a IdleStatus>,
     /// Why pods could not be throttled.
     pub throttling_refused: Option<&'a str>,
+    /// Why starting pods could not be given more CPU.
+    pub boost_refused: Option<&'a str>,
     /// External domain of Functions.
     pub domain: Option<&'a str>,
     /// Now.

@@ -116,6 +116,7 @@ impl Situation {
             contested: Contention::of(&self.observed.deployments, now).as_ref(),
             idle: None,
             throttling_refused: self.refused.as_deref(),
+            boost_refused: self.refused.as_deref(),
             domain: None,
             now,
         });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::contention::CACHED_FOREIGN_REPLICAS;
-use pilotlight_crds::condition::BEACON_FAILING;
+use pilotlight_crds::condition::{BEACON_FAILING, BOOST_UNAVAILABLE};
 use pilotlight_crds::policy::Beacon;
 use serde_json::{Value, json};
 
@@ -63,4 +63,17 @@ fn a_beacon_that_does_not_run_is_a_warning_and_the_function_is_ready() {
     situation.observed.pods.clear();
     situation.function.spec.cold_start.beacon = Beacon::Disabled;
     assert_eq!(get(&situation.look().conditions, BEACON_FAILING), None, "nobody wants one any more");
+}
+
+#[test]
+fn a_boost_that_the_api_server_refuses_is_said_where_the_author_asked_for_it() {
+    let mut situation = Situation::new();
+    situation.refused = Some("this cluster cannot resize running pods".to_owned());
+    assert_eq!(get(&situation.look().conditions, BOOST_UNAVAILABLE), None, "nobody asked for it");
+    situation.function.spec.cold_start.cpu_boost = Some("2".to_owned());
+    let refused = situation.look();
+    let said = condition(&refused, BOOST_UNAVAILABLE);
+    assert!(said.message.contains("spec.coldStart.cpuBoost: this cluster cannot resize"), "{}", said.message);
+    situation.refused = None;
+    assert_eq!(get(&situation.look().conditions, BOOST_UNAVAILABLE), None);
 }
