@@ -61,7 +61,9 @@ impl Scaler for Ours {
             ready: now.ready,
             start_millis: now.started_in.map(|micros| micros / 1000),
             floor: None,
-            floor_until: None, available: Rungs::ALL, adaptive: None,
+            floor_until: None,
+            available: Rungs::ALL,
+            adaptive: None,
             memory: &self.memory,
         });
         self.memory = decision.memory;
