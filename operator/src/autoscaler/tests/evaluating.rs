@@ -8,6 +8,9 @@ use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher::Event;
 use pilotlight_crds::Function;
 use pilotlight_crds::control::{FunctionSample, RouteAck};
+use pilotlight_crds::status::RungSeconds;
+use pilotlight_scaling::Millis;
+use pilotlight_scaling::idle::{Gap, Learnt};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -78,9 +81,14 @@ fn no_client() -> kube::Client {
 }
 
 async fn start(activator: &FakeActivator, idle_seconds: u32, replicas: u32) -> Bench {
+    lead(activator, function(idle_seconds), replicas).await
+}
+
+/// A leader of this Function begins.
+async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> Bench {
     let cluster = FakeCluster::new(replicas, vec![activator.peer("a")]);
     let (functions, mut function_writer) = reflector::store();
-    fill(&mut function_writer, vec![function(idle_seconds)]);
+    fill(&mut function_writer, vec![function]);
     let (deployment_store, mut deployments) = reflector::store();
     fill(&mut deployments, vec![deployment(replicas, "100")]);
     let (event_sender, events) = mpsc::channel(16);
@@ -241,4 +249,55 @@ async fn an_activator_that_never_agrees_is_told_to_the_author() {
     assert!(blocked.message.contains("activator-a"), "{}", blocked.message);
     assert_eq!(bench.cluster.replicas(), 1);
     assert_eq!(activator.drains().len(), 3);
+}
+
+/// What another leader wrote of a Function that is called every five minutes, and will be in so many seconds; an hour was counted at zero.
+fn timer(seconds: i64) -> Function {
+    let mut learnt = Learnt::default();
+    for call in 0..20 {
+        let at = |call: u64| Millis(call * 300_000);
+        learnt.observe_gap(Gap { began: at(call), ended: at(call), next: at(call + 1) });
+    }
+    let now = jiff::Timestamp::now();
+    let called = jiff::Timestamp::from_second(now.as_second() + seconds - 300).unwrap();
+    let mut function = function(1);
+    function.spec.scaling.idle_seconds = None;
+    function.spec.scaling.idle = serde_json::from_value(json!({"policy": "Adaptive"})).unwrap();
+    function.status.as_mut().unwrap().idle = serde_json::from_value(json!({
+        "since": called, "activeSince": jiff::Timestamp::from_second(called.as_second() - 1).unwrap(), "learnt": learnt.to_text(),
+        "cost": {
+            "countedUntil": called,
+            "rungSeconds": {"active": 60, "zero": 3540},
+            "reserved": {"replicaSeconds": 60, "memoryMiBSeconds": 60},
+            "alwaysOn": {"replicaSeconds": 3600, "memoryMiBSeconds": 3600},
+        },
+    }))
+    .unwrap();
+    function
+}
+
+#[tokio::test]
+async fn a_new_leader_goes_on_with_what_was_learnt_and_starts_a_pod_for_the_request_that_is_due() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    silence(&activator);
+    let known = timer(6);
+    let learnt = known.status.as_ref().unwrap().idle.as_ref().unwrap().learnt.clone();
+    let mut bench = lead(&activator, known, 0).await;
+    let up = event(&mut bench).await;
+    assert_eq!(up.kind, ScalingEventKind::ScaledUp, "{}", up.message);
+    assert!(up.message.contains("known gaps a request comes within the next"), "{}", up.message);
+    assert_eq!(bench.cluster.replicas(), 1);
+    let told = || bench.handle.idle("shop", "hello", jiff::Timestamp::now()).expect("it was decided");
+    while told().plan.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let idle = told();
+    assert_eq!(idle.learnt, learnt);
+    assert_eq!(idle.plan.expect("it is idle").rung, pilotlight_crds::status::Rung::Active);
+    let cost = idle.cost.expect("an account");
+    // Since the last count it was at zero until the pod was started.
+    let RungSeconds { active, zero, .. } = cost.rung_seconds;
+    assert!(active >= 60 && zero >= 3_540 + 290, "{cost:?}");
+    assert_eq!(cost.reserved.replica_seconds, active);
+    assert!((0..=1).contains(&(cost.always_on.replica_seconds - active - zero)), "{cost:?}");
 }
