@@ -39,7 +39,8 @@ async fn an_idle_function_is_moved_by_what_is_learnt_and_explains_itself() -> Re
     }
     let known = idle(&stage, Rung::Throttled, "something learnt", |idle| idle.learnt.is_some()).await?;
     let cost = known.cost.context("an account")?;
-    ensure!(cost.rung_seconds.active > 0 && cost.rung_seconds.throttled > 0, "{cost:?}");
+    // It is as of the last write, which may have come before the first second of rest was over; the metrics below are of now.
+    ensure!(cost.rung_seconds.active > 0, "{cost:?}");
     ensure!(cost.reserved.memory_mib_seconds <= cost.always_on.memory_mib_seconds, "{cost:?}");
     let told = || stage.events("Function", "hello");
     let explains = |event: &Event| {
