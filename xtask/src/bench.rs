@@ -70,9 +70,10 @@ enum Which {
     /// A Function at zero beside raw Kubernetes, on a real cluster: from no pod to the first answer, by phase. About half an hour.
     ColdStart(cold_start::Arguments),
     /// Ten thousand Functions at zero on a real API server: how fast they are Ready, what idle operators and activators cost, and a wake beside
-    /// them all. About an hour, most of it until Kubernetes has looked at their Deployments.
+    /// them all. Most of its time goes until Kubernetes has looked at their Deployments.
     Scale(scale::Arguments),
-    /// Many Functions woken at once from each rung of the idle ladder, beside as many plain Deployments, on a real cluster. About ten minutes.
+    /// Many Functions woken at once from each rung of the idle ladder, beside as many plain Deployments, on a real cluster. About half an
+    /// hour.
     Storm(storm::Arguments),
     /// A warm Function beside one that is flooded while it has no pod: errors and latencies of the warm one. About two minutes.
     Isolation {

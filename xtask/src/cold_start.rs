@@ -4,19 +4,14 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pilotlight_cluster::Runtime;
 
-use crate::images;
-use crate::release::Release;
-use crate::shell::{Steps, run};
-use crate::stage::{Embedding, Stage, Where};
+use crate::measure::Measure;
+use crate::stage::Embedding;
 
 /// What `cold-start` can be told.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    place: Where,
-    /// Print JSON on standard output; all else goes to standard error.
-    #[arg(long)]
-    json: bool,
+    measure: Measure,
     /// Measured starts of each variant, for each runtime and language.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -39,45 +34,45 @@ pub(crate) enum Chosen {
 
 impl Chosen {
     /// As the cluster knows them.
-    pub(crate) fn runtimes(self) -> &'static [Runtime] {
+    fn runtimes(self) -> &'static [Runtime] {
         match self {
             Self::Runc => &[Runtime::Runc],
             Self::Crun => &[Runtime::Crun],
             Self::Both => &[Runtime::Runc, Runtime::Crun],
         }
     }
+
+    /// An embedded cluster that has them. Pods without a RuntimeClass get runc; it is there in any case.
+    pub(crate) fn embedding(self) -> Embedding {
+        Embedding { runtime: Runtime::Runc, more: self.runtimes().to_vec(), ..Embedding::default() }
+    }
+
+    /// As the benchmark's program is told of them.
+    pub(crate) fn flags(self) -> Vec<String> {
+        self.runtimes().iter().flat_map(|runtime| ["--runtime", runtime.program()]).map(str::to_owned).collect()
+    }
 }
 
-/// The examples that are measured.
+/// The languages of the examples that are measured.
 const LANGUAGES: [&str; 4] = ["go", "rust", "python", "node"];
+/// Their names.
+const EXAMPLES: [&str; 4] = ["hello-go", "hello-rust", "hello-python", "hello-node"];
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
-    let mut steps = Steps::default();
-    let program = steps.step("the benchmark's own program", || images::beside("pilotlight-bench-cold-start"))?;
-    let chosen = arguments.runtime.runtimes();
-    // Pods without a RuntimeClass get runc; it is there in any case.
-    let embedding = Embedding { runtime: Runtime::Runc, more: chosen.to_vec(), ..Embedding::default() };
-    let stage = Stage::set(&mut steps, &arguments.place, &embedding, "bench-cold-start", &needed(&arguments.language))?;
-    let release = Release::ensure(&mut steps, &stage)?;
-    let mut bench = stage.command(program);
-    bench.args(["--rounds", &arguments.rounds.to_string()]).args(arguments.json.then_some("--json"));
-    for runtime in chosen {
-        bench.args(["--runtime", runtime.program()]);
-    }
+    let mut told = vec!["--rounds".to_owned(), arguments.rounds.to_string()];
+    told.extend(arguments.runtime.flags());
     for language in &arguments.language {
-        bench.args(["--language", language]);
+        told.extend(["--language".to_owned(), language.clone()]);
     }
-    let measured = steps.step("measuring", || run(&mut bench));
-    release.end(&stage)?;
-    measured
+    arguments.measure.run("cold-start", &arguments.runtime.embedding(), &examples(&arguments.language), &told)
 }
 
-/// Pilotlight's own images and those of the examples in `languages`, all where none is named.
-fn needed(languages: &[String]) -> Vec<String> {
-    let wanted = |language: &&str| languages.is_empty() || languages.iter().any(|named| named == language);
-    let examples = LANGUAGES.iter().filter(|language| wanted(language));
-    let own = ["operator", "activator", "pilot"].map(str::to_owned);
-    own.into_iter().chain(examples.map(|language| format!("example-hello-{language}"))).collect()
+/// The examples in `languages`, all where none is named.
+fn examples(languages: &[String]) -> Vec<&'static str> {
+    let wanted = |example: &&str| {
+        languages.is_empty() || languages.iter().any(|named| example.strip_prefix("hello-") == Some(named.as_str()))
+    };
+    EXAMPLES.into_iter().filter(wanted).collect()
 }
 
 #[cfg(test)]
@@ -85,8 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_images_that_are_used_are_built() {
-        assert_eq!(needed(&["node".to_owned()]), ["operator", "activator", "pilot", "example-hello-node"]);
-        assert_eq!(needed(&[]).len(), 3 + LANGUAGES.len());
+    fn only_examples_that_are_measured_are_needed() {
+        assert_eq!(examples(&["node".to_owned()]), ["hello-node"]);
+        assert_eq!(examples(&[]), EXAMPLES);
+        assert_eq!(EXAMPLES.map(|example| example.trim_start_matches("hello-")), LANGUAGES);
     }
 }

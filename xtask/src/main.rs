@@ -10,6 +10,7 @@ mod dashboard;
 mod demo;
 mod images;
 mod interrupt;
+mod measure;
 mod release;
 mod scale;
 mod shell;
