@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::diagnosis::{PodEvent, serves};
+use pilotlight_crds::throttle::is_throttled;
 use pilotlight_crds::{Function, FunctionStatus, names};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -91,6 +92,12 @@ pub fn may_run(pod: &Pod) -> bool {
 /// Whether Kubernetes says that the pod is ready, or would but for its beacon, and it is not going away.
 pub fn is_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && serves(pod)
+}
+
+/// Whether there are any of these pods that count, and all of them have lost their CPU.
+pub fn all_throttled<'p>(pods: impl IntoIterator<Item = &'p Pod>) -> bool {
+    let mut pods = pods.into_iter().filter(|pod| counts(pod)).peekable();
+    pods.peek().is_some() && pods.all(is_throttled)
 }
 
 /// Whether the pod counts as one of the Function's: it is not going away and has not ended.

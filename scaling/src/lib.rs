@@ -34,7 +34,7 @@ pub use load::{Average, Load, Service, Window};
 pub use memory::Memory;
 pub use policy::{Metric, Policy, Target};
 pub use reason::{Bound, Cause, Reason};
-pub use rest::Adaptive;
+pub use rest::{Adaptive, is_fresh};
 pub use schedule::{Schedule, ScheduleError, Scheduled, scheduled};
 pub use time::{Millis, Second};
 pub use windows::{Sample, Windows};

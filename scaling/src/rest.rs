@@ -39,8 +39,9 @@ pub(crate) fn silence(input: &Input<'_>, memory: &Memory) -> u64 {
     span.until.start().min(input.now).since(since)
 }
 
-/// Whether what was told until this second is of now.
-pub(crate) fn is_fresh(now: Millis, until: Second) -> bool {
+/// Whether what was told until this second is of now: no more than five seconds old.
+#[must_use]
+pub fn is_fresh(now: Millis, until: Second) -> bool {
     now.since(until.start()) <= FRESH_SECONDS * 1000
 }
 

@@ -8,16 +8,13 @@ use pilotlight_crds::control::{FunctionSample, SampleBatch};
 use pilotlight_scaling::idle::{Footprint, Prices, Rungs};
 use pilotlight_scaling::{
     ActivatorId, Adaptive, Alignment, Coverage, Decision, Floor, Input, Memory, Millis, Origin, Policy, Rung, Sample,
-    Second, Span, Windows, decide, look_back,
+    Second, Span, Windows, decide, is_fresh, look_back,
 };
 
 use super::habit::{Activity, Habit};
 
 /// Batches of the past that are kept until the present begins; an activator tells of 60 s.
 const PAST: usize = 120;
-
-/// Milliseconds that an activator's last word may be old for a gap to be one.
-const FRESH_MILLIS: u64 = 5_000;
 
 /// A Function's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,7 +167,7 @@ impl Ledger {
             self.coverage.cover(id, *second);
         }
         let moment = alignment.moment(end);
-        let fresh = |span: &Span| at.since(span.until.start()) <= FRESH_MILLIS;
+        let fresh = |span: &Span| is_fresh(at, span.until);
         let known_from = self.coverage.span().filter(fresh).map(|span| span.from.start());
         let begun = self.begun.unwrap_or_default();
         for heard in &batch.functions {

@@ -10,14 +10,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_REVISION};
 use pilotlight_crds::policy::{self, Scaling, ScalingMetric};
-use pilotlight_crds::throttle::{is_marked, is_throttled, to_give_back};
+use pilotlight_crds::throttle::{is_marked, to_give_back};
 use pilotlight_crds::{Function, FunctionSpec};
 use pilotlight_scaling::idle::{IdleReason, Rungs, Step as IdleStep};
 use pilotlight_scaling::{Cause, Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
 use std::sync::Arc;
 
 use super::throttle::can_be_throttled;
-use crate::observe::counts;
+use crate::observe::all_throttled;
 
 /// Milliseconds that a revision must be out of use before it goes to zero: long enough for a route to change hands.
 pub(super) const SUPERSEDED_MILLIS: u64 = 10_000;
@@ -121,9 +121,9 @@ pub(super) fn rung(active: &RevisionRead, pods: &[Arc<Pod>]) -> Rung {
     if active.replicas == 0 {
         return Rung::Zero;
     }
-    let of_revision = |pod: &&Arc<Pod>| pod.labels().get(LABEL_REVISION) == Some(&active.name) && counts(pod);
-    let mut pods = pods.iter().filter(of_revision).peekable();
-    if pods.peek().is_some() && pods.all(|pod| is_throttled(pod)) { Rung::Throttled } else { Rung::Active }
+    let of_revision = |pod: &&Pod| pod.labels().get(LABEL_REVISION) == Some(&active.name);
+    let pods = pods.iter().map(AsRef::as_ref).filter(of_revision);
+    if all_throttled(pods) { Rung::Throttled } else { Rung::Active }
 }
 
 /// The floor beside `minReplicas`: the highest of those there may be.

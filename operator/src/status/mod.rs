@@ -15,12 +15,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pilotlight_crds::condition;
 use pilotlight_crds::diagnosis::WillItHealAlone;
 use pilotlight_crds::status::{IdleStatus, RevisionState, RevisionStatus, RouteOwner, RouteStatus, Rung};
-use pilotlight_crds::{Function, FunctionStatus, names, throttle};
+use pilotlight_crds::{Function, FunctionStatus, names};
 
 use crate::apply::Applied;
 use crate::build::deployment::Revision;
 use crate::contention::Contention;
-use crate::observe::{Observed, counts};
+use crate::observe::{Observed, all_throttled};
 use crate::validate::Problem;
 use evidence::Evidence;
 
@@ -188,17 +188,11 @@ fn rung(input: &StatusInput<'_>) -> Rung {
         && input.verdicts.first().is_some_and(|latest| latest.state == RevisionState::Pending);
     let asked = input.observed.deployments.iter().any(|d| d.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0) > 0);
     let there = input.verdicts.iter().any(|v| v.evidence.replicas > 0);
-    match (proving || asked || there, throttled(input.observed)) {
+    match (proving || asked || there, all_throttled(input.observed.pods.iter().map(AsRef::as_ref))) {
         (false, _) => Rung::Zero,
         (true, false) => Rung::Active,
         (true, true) => Rung::Throttled,
     }
-}
-
-/// Whether there are pods, and all of them have lost their CPU.
-fn throttled(observed: &Observed) -> bool {
-    let mut pods = observed.pods.iter().filter(|pod| counts(pod)).peekable();
-    pods.peek().is_some() && pods.all(|pod| throttle::is_throttled(pod))
 }
 
 #[cfg(test)]
