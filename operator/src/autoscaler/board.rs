@@ -106,7 +106,7 @@ pub(super) fn habit(key: &FunctionKey, known: &IdleStatus, at_rest: bool, now: M
         None => Learnt::default(),
         Some(Ok(learnt)) => learnt,
         Some(Err(error)) => {
-            warn!(function = %key.name, namespace = %key.namespace, %error, "What was learnt of a Function cannot be read");
+            warn!(function = %key.name, namespace = %key.namespace, %error, "What was learnt of a Function cannot be read, and is learnt anew");
             Learnt::default()
         }
     };

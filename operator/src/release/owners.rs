@@ -35,12 +35,11 @@ impl Owners {
             return Ok(());
         }
         let functions = Api::<Function>::all(client.clone()).list(&ListParams::default()).await?;
-        let looks: Vec<kube::Result<bool>> = stream::iter(functions.items)
-            .map(|function| settle(client, function, &running))
+        let settled = stream::iter(&functions.items)
+            .map(|function| settle_or_tell(client, function, &running))
             .buffer_unordered(CONCURRENCY)
-            .collect()
+            .fold(true, |all, one| std::future::ready(all && one))
             .await;
-        let settled = looks.into_iter().try_fold(true, |all, one| one.map(|one| all && one))?;
         self.settled = settled.then_some(running);
         Ok(())
     }
@@ -78,10 +77,19 @@ fn other_owner(function: &Function, running: &[Runner], now: Timestamp) -> Optio
     decided.filter(|decided| decided != current)
 }
 
+/// Whether the Function now has the owner that it should have; one that cannot be given one is told of, and is tried again at the next look.
+async fn settle_or_tell(client: &Client, function: &Function, running: &[Runner]) -> bool {
+    settle(client, function, running).await.unwrap_or_else(|error| {
+        let (function, namespace) = (function.name_any(), function.namespace().unwrap_or_default());
+        tracing::warn!(function, namespace, %error, "cannot name who sends the Function's requests, will try again");
+        false
+    })
+}
+
 /// Whether the Function now has the owner that it should have.
-async fn settle(client: &Client, function: Function, running: &[Runner]) -> kube::Result<bool> {
+async fn settle(client: &Client, function: &Function, running: &[Runner]) -> kube::Result<bool> {
     let now = Timestamp::now();
-    let (Some(status), Some(wanted)) = (&function.status, other_owner(&function, running, now)) else {
+    let (Some(status), Some(wanted)) = (&function.status, other_owner(function, running, now)) else {
         return Ok(true);
     };
     let Some(route) = &status.route else {
@@ -92,12 +100,12 @@ async fn settle(client: &Client, function: Function, running: &[Runner]) -> kube
     for runner in &mut accepting {
         runner.takes = runner.takes && accepts(runner.ip, route.port).await;
     }
-    let Some(owner) = other_owner(&function, &accepting, now) else {
+    let Some(owner) = other_owner(function, &accepting, now) else {
         return Ok(false);
     };
     let next =
         FunctionStatus { route: Some(RouteStatus { owner: Some(owner.clone()), ..route.clone() }), ..status.clone() };
-    let applied = apply_status(client, &function, &next, true).await?;
+    let applied = apply_status(client, function, &next, true).await?;
     if applied == Applied::Written {
         tracing::info!(
             function = function.name_any(),
