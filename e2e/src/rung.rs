@@ -1,13 +1,17 @@
-//! What benchmarks ask of pods that rest on a rung of the idle ladder other than zero.
+//! What tests and benchmarks ask of pods that rest on a rung of the idle ladder other than zero, or are on their way from one.
 
 use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::names::CONTAINER;
+use pilotlight_crds::throttle::LIMIT;
 
-/// CPU limit of a throttled pod's function.
-const THROTTLED_LIMIT: &str = "10m";
+/// The CPU limit that kubelet has given the function's container.
+pub fn cpu_limit(pod: &Pod) -> Option<&str> {
+    let mut statuses = pod.status.as_ref()?.container_statuses.as_ref()?.iter();
+    let function = statuses.find(|status| status.name == CONTAINER)?;
+    Some(function.resources.as_ref()?.limits.as_ref()?.get("cpu")?.0.as_str())
+}
 
 /// Whether kubelet has taken the pod's CPU.
 pub fn is_throttled(pod: &Pod) -> bool {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let mut limits = statuses.filter_map(|status| status.resources.as_ref()?.limits.as_ref()?.get("cpu"));
-    limits.any(|limit| limit.0 == THROTTLED_LIMIT)
+    cpu_limit(pod) == Some(LIMIT)
 }

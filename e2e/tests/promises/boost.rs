@@ -1,16 +1,17 @@
 //! Promise: a Function may have more CPU while it starts; once it is ready it has what its spec says, in the same container.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use pilotlight_crds::names::{ANNOTATION_BOOST, ANNOTATION_CPU};
-use pilotlight_e2e::fixture::{PATIENCE, image};
+use pilotlight_e2e::fixture::image;
+use pilotlight_e2e::reach::is_ready;
+use pilotlight_e2e::rung::cpu_limit;
 use pilotlight_e2e::stage::Stage;
-use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
-use crate::throttle::actual;
+use crate::throttle::pod;
 
 const REQUEST: &str = "20m";
 const NORMAL: &str = "200m";
@@ -26,17 +27,6 @@ fn spec(resources: &Value) -> Value {
         "coldStart": {"cpuBoost": BOOSTED},
         "scaling": {"idleSeconds": 3600, "initialReplicas": 0},
     })
-}
-
-async fn pod(stage: &Stage, what: &str, done: impl Fn(&Pod) -> bool) -> Result<Pod> {
-    let pods = || stage.functions.pods("hello");
-    let found = until(what, PATIENCE, pods, |pods| pods.len() == 1 && pods.iter().all(&done)).await?;
-    found.into_iter().next().context("no pod")
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn restarts(pod: &Pod) -> i32 {
@@ -55,11 +45,12 @@ async fn boosts(resources: &Value, expected: &str) -> Result<()> {
     stage.ready("hello").await?;
     let (answer, starting) = tokio::join!(
         stage.ok("hello", "/"),
-        pod(&stage, "a starting pod with more CPU", |pod| actual(pod) == Some(BOOSTED) && !is_ready(pod)),
+        pod(&stage, "a starting pod with more CPU", |pod| cpu_limit(pod) == Some(BOOSTED) && !is_ready(pod)),
     );
     let starting = starting?;
     ensure!(answer?.text().starts_with("Ready after 8s"), "it was answered before it was ready");
-    let started = pod(&stage, "its CPU as its spec says", |pod| actual(pod) == Some(NORMAL) && is_ready(pod)).await?;
+    let started =
+        pod(&stage, "its CPU as its spec says", |pod| cpu_limit(pod) == Some(NORMAL) && is_ready(pod)).await?;
     assert_eq!((started.uid(), restarts(&started)), (starting.uid(), 0));
     assert_eq!((class(&starting), class(&started)), (Some(expected), Some(expected)));
     stage.strike().await

@@ -10,6 +10,7 @@ use pilotlight_crds::throttle::{Cpu, LIMIT};
 use pilotlight_crds::{Function, condition};
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::reach::ACTIVATORS;
+use pilotlight_e2e::rung::cpu_limit;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
@@ -29,21 +30,15 @@ fn burstable() -> Value {
     json!({"limits": {"cpu": FULL}, "requests": {"cpu": REQUEST}})
 }
 
-/// The CPU limit that kubelet has given the function's container.
-pub(crate) fn actual(pod: &Pod) -> Option<&str> {
-    let mut statuses = pod.status.as_ref()?.container_statuses.as_ref()?.iter();
-    let function = statuses.find(|status| status.name == "function")?;
-    Some(function.resources.as_ref()?.limits.as_ref()?.get("cpu")?.0.as_str())
-}
-
-async fn pod(stage: &Stage, what: &str, done: impl Fn(&Pod) -> bool) -> Result<Pod> {
+/// The Function's only pod, once it is as it should be.
+pub(crate) async fn pod(stage: &Stage, what: &str, done: impl Fn(&Pod) -> bool) -> Result<Pod> {
     let pods = || stage.functions.pods("hello");
     let found = until(what, PATIENCE, pods, |pods| pods.len() == 1 && pods.iter().all(&done)).await?;
     found.into_iter().next().context("no pod")
 }
 
 async fn throttled(stage: &Stage) -> Result<Pod> {
-    pod(stage, "a throttled pod", |pod| actual(pod) == Some(LIMIT) && pod.labels().get(LABEL_RUNG).is_some()).await
+    pod(stage, "a throttled pod", |pod| cpu_limit(pod) == Some(LIMIT) && pod.labels().get(LABEL_RUNG).is_some()).await
 }
 
 async fn rung(stage: &Stage, wanted: Rung) -> Result<Function> {
@@ -71,7 +66,7 @@ async fn an_idle_pod_loses_its_cpu_and_gets_it_back_with_the_first_request() -> 
     for _ in 0..3 {
         let answer = stage.ok("hello", "/").await?;
         ensure!(answer.header("pilotlight-cold-start").is_empty(), "no pod had to start");
-        let after = pod(&stage, "its CPU to be back", |pod| actual(pod) == Some(FULL)).await?;
+        let after = pod(&stage, "its CPU to be back", |pod| cpu_limit(pod) == Some(FULL)).await?;
         assert_eq!(after.uid(), before.uid(), "the same pod");
         let cpu = Cpu::of(&after).context("no CPU")?;
         assert_eq!((cpu.request.as_str(), cpu.limit.as_str()), (REQUEST, FULL));
@@ -95,7 +90,7 @@ async fn a_guaranteed_pod_stays_so_and_who_wants_it_no_more_gets_the_cpu_back() 
     let class = |pod: &Pod| pod.status.as_ref().and_then(|status| status.qos_class.clone());
     assert_eq!(class(&low).as_deref(), Some("Guaranteed"));
     stage.functions.patch("hello", json!({"scaling": {"idle": null}})).await?;
-    let high = pod(&stage, "its CPU to be back", |pod| actual(pod) == Some(FULL)).await?;
+    let high = pod(&stage, "its CPU to be back", |pod| cpu_limit(pod) == Some(FULL)).await?;
     assert_eq!((class(&high).as_deref(), high.uid()), (Some("Guaranteed"), low.uid()));
     pod(&stage, "no rung", |pod| pod.labels().get(LABEL_RUNG).is_none()).await?;
     rung(&stage, Rung::Active).await?;
@@ -115,7 +110,7 @@ async fn half_a_move_heals() -> Result<()> {
     let unmarked = Patch::Merge(json!({"metadata": {"labels": {LABEL_RUNG: null}}}));
     pods.patch(&low.name_any(), &PatchParams::default(), &unmarked).await?;
     stage.ok("hello", "/").await?;
-    let high = pod(&stage, "its CPU to be back", |pod| actual(pod) == Some(FULL)).await?;
+    let high = pod(&stage, "its CPU to be back", |pod| cpu_limit(pod) == Some(FULL)).await?;
     assert_eq!(high.uid(), low.uid());
     // The other way round: the mark is there, the CPU was not taken yet. The next look finishes what was begun.
     let noted = format!("{REQUEST}/{FULL}");
@@ -123,7 +118,7 @@ async fn half_a_move_heals() -> Result<()> {
     pods.patch(&low.name_any(), &PatchParams::default(), &Patch::Merge(marked)).await?;
     throttled(&stage).await?;
     stage.ok("hello", "/").await?;
-    pod(&stage, "its CPU to be back", |pod| actual(pod) == Some(FULL) && !pod.labels().contains_key(LABEL_RUNG))
+    pod(&stage, "its CPU to be back", |pod| cpu_limit(pod) == Some(FULL) && !pod.labels().contains_key(LABEL_RUNG))
         .await?;
     stage.strike().await
 }
