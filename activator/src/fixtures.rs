@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use pilotlight_crds::park::Parking;
 use pilotlight_crds::workload::Protocol;
 
 use crate::index::{FunctionConfig, FunctionKey, PodBeacon, PodView};
@@ -45,6 +46,9 @@ pub(crate) fn pod(number: u8) -> PodView {
         diagnosis: None,
         beacon: PodBeacon::default(),
         throttled: false,
+        parking: None,
+        turn: 0,
+        function_runs: true,
     }
 }
 
@@ -58,6 +62,14 @@ impl ScalePort for OneReplica {
 
     fn set<'a>(&'a self, _: &'a str, _: &'a str, _: i32, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async { Err(ScaleError::Conflict) })
+    }
+
+    fn parking<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Parking>, ScaleError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn unpark<'a>(&'a self, _: &'a str, _: &'a str, _: &'a Parking) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn restore<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {

@@ -1,10 +1,11 @@
-//! All that the activator ever writes to Kubernetes: a Deployment's `/scale`, and the CPU of throttled pods, which it gives back.
+//! All that the activator ever writes to Kubernetes: a Deployment's `/scale`, and what it gives back to pods that are throttled or parked.
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use pilotlight_crds::names::MANAGER_ACTIVATOR;
+use pilotlight_crds::park::Parking;
 use pilotlight_crds::throttle;
 use std::time::Duration;
 
@@ -63,6 +64,18 @@ pub trait ScalePort: Send + Sync + 'static {
     /// Gives a throttled pod its CPU back. Once it has returned, the pod has it, and no throttling that was begun before can take it
     /// any more. Nothing to do is no error.
     fn restore<'a>(&'a self, namespace: &'a str, pod: &'a str, uid: &'a str) -> BoxFuture<'a, Result<(), ScaleError>>;
+
+    /// How a pod is parked; `None` where it is not.
+    fn parking<'a>(&'a self, namespace: &'a str, pod: &'a str) -> BoxFuture<'a, Result<Option<Parking>, ScaleError>>;
+
+    /// Gives a parked pod its function back, if it is still as it was seen. Once it has returned, no parking that was begun before can happen
+    /// any more.
+    fn unpark<'a>(
+        &'a self,
+        namespace: &'a str,
+        pod: &'a str,
+        parking: &'a Parking,
+    ) -> BoxFuture<'a, Result<(), ScaleError>>;
 }
 
 /// One call must not hold a wake up for longer.
@@ -128,6 +141,26 @@ impl ScalePort for KubeScale {
                 within(api.patch_subresource("resize", pod, &params, &resize)).await?;
             }
             Ok(())
+        })
+    }
+
+    fn parking<'a>(&'a self, namespace: &'a str, pod: &'a str) -> BoxFuture<'a, Result<Option<Parking>, ScaleError>> {
+        Box::pin(async move {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            Ok(Parking::of(&within(api.get(pod)).await?))
+        })
+    }
+
+    fn unpark<'a>(
+        &'a self,
+        namespace: &'a str,
+        pod: &'a str,
+        parking: &'a Parking,
+    ) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async move {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
+            within(api.patch(pod, &params, &Patch::Strategic(parking.end()))).await.map(drop)
         })
     }
 }

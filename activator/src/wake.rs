@@ -30,6 +30,8 @@ pub enum Need {
         deployment: Arc<str>,
         /// How many.
         replicas: i32,
+        /// Beside so many whose pods are there and cannot serve.
+        beside: i32,
         /// Look again by then, even where nothing happens.
         look_at: Option<Instant>,
     },
@@ -37,6 +39,16 @@ pub enum Need {
     Fence {
         /// The Deployment that it is about.
         deployment: Arc<str>,
+    },
+    /// The functions of parked pods.
+    Unpark {
+        /// Their uids.
+        uids: Vec<Arc<str>>,
+    },
+    /// A hand-shake about parking ran out: make sure that it cannot happen any more, and which of these pods are parked.
+    Recall {
+        /// Those in its scope that are still there.
+        pods: Vec<Arc<PodView>>,
     },
     /// A hand-shake about throttling ran out: make sure that it cannot happen any more, and that these pods have their CPU.
     Restore {
@@ -54,9 +66,9 @@ pub enum Write {
     Replicas(i32),
 }
 
-/// The write that a wake needs.
-pub fn wake_write(read: &Scale, wanted: i32) -> Write {
-    if read.replicas > 0 { Write::Nothing } else { Write::Replicas(wanted.max(1)) }
+/// The write that a wake needs. `beside`: pods that are there and cannot serve; they are the autoscaler's to remove.
+pub fn wake_write(read: &Scale, wanted: i32, beside: i32) -> Write {
+    if read.replicas > beside { Write::Nothing } else { Write::Replicas(wanted.max(1).saturating_add(beside)) }
 }
 
 /// The write that a fence needs: any that changes the version, so that a late step down fails by conflict. At zero the step
@@ -77,7 +89,17 @@ pub async fn run(cell: Arc<FunctionCell>) {
         let (result, look_at) = match need {
             Need::Nothing => return,
             Need::Look { at } => (Ok(()), at),
-            Need::Wake { deployment, replicas, look_at } => (wake(&cell, &deployment, replicas).await, look_at),
+            Need::Wake { deployment, replicas, beside, look_at } => {
+                (wake(&cell, &deployment, replicas, beside).await, look_at)
+            }
+            Need::Unpark { uids } => {
+                cell.unpark(&uids);
+                (Ok(()), Some(Instant::now()))
+            }
+            Need::Recall { pods } => {
+                let result = cell.recall(&pods).await;
+                (result, Some(Instant::now()))
+            }
             Need::Fence { deployment } => {
                 let result = fence(&cell, &deployment).await;
                 let now = Instant::now();
@@ -113,10 +135,10 @@ pub async fn run(cell: Arc<FunctionCell>) {
     }
 }
 
-async fn wake(cell: &FunctionCell, deployment: &str, replicas: i32) -> Result<(), ScaleError> {
+async fn wake(cell: &FunctionCell, deployment: &str, replicas: i32, beside: i32) -> Result<(), ScaleError> {
     let scale = cell.scale();
     let read = scale.get(&cell.key.namespace, deployment).await?;
-    if let Write::Replicas(wanted) = wake_write(&read, replicas) {
+    if let Write::Replicas(wanted) = wake_write(&read, replicas, beside) {
         scale.set(&cell.key.namespace, deployment, wanted, &read.resource_version).await?;
         cell.count_wake();
         info!(function = %cell.key.name, namespace = %cell.key.namespace, revision = deployment, replicas = wanted, "woke");
@@ -164,9 +186,16 @@ mod tests {
 
     #[test]
     fn a_wake_writes_only_at_zero() {
-        assert_eq!(wake_write(&at(0), 1), Write::Replicas(1));
-        assert_eq!(wake_write(&at(0), 3), Write::Replicas(3));
-        assert_eq!(wake_write(&at(1), 3), Write::Nothing);
+        assert_eq!(wake_write(&at(0), 1, 0), Write::Replicas(1));
+        assert_eq!(wake_write(&at(0), 3, 0), Write::Replicas(3));
+        assert_eq!(wake_write(&at(1), 3, 0), Write::Nothing);
+    }
+
+    #[test]
+    fn pods_that_cannot_serve_are_no_replicas() {
+        assert_eq!(wake_write(&at(1), 1, 1), Write::Replicas(2));
+        assert_eq!(wake_write(&at(2), 1, 1), Write::Nothing, "another is on its way");
+        assert_eq!(wake_write(&at(0), 1, 1), Write::Replicas(2), "it may be replaced meanwhile");
     }
 
     #[test]

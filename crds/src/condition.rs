@@ -21,13 +21,19 @@ pub const STALLED: &str = "Stalled";
 pub const REPLICAS_CONTESTED: &str = "ReplicasContested";
 /// Abnormal-true: the beacon beside the function does not run, so wakes take longer. The function itself is well.
 pub const BEACON_FAILING: &str = "BeaconFailing";
-/// Abnormal-true: a rung of `scaling.idle` cannot be had. Pods stay on the one before.
+/// Abnormal-true: a rung of `scaling.idle` cannot be had. Pods stay on the one before, or go to the one after.
 pub const RUNG_UNAVAILABLE: &str = "RungUnavailable";
 /// Abnormal-true: starting pods do not get the CPU of `coldStart.cpuBoost`.
 pub const BOOST_UNAVAILABLE: &str = "BoostUnavailable";
 
 /// Reason of `Active=False` at zero pods.
 pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+/// Reason of `Active=False`: placeholders hold the place of pods, and the next request brings the function back.
+pub const PARKED: &str = "Parked";
+/// Reason of `RungUnavailable=True`: the shape of the Function's pods forbids it.
+pub const SHAPE_UNFIT: &str = "ShapeUnfit";
+/// Reason of `RungUnavailable=True`: pods cannot be parked, or the API server does not let them be.
+pub const PARK_REFUSED: &str = "ParkRefused";
 /// Reason of `Active=True`: pods that nobody uses have next to no CPU.
 pub const THROTTLED: &str = "Throttled";
 /// Reason of `RungUnavailable=True` and `BoostUnavailable=True`: the API server does not let pods be resized.

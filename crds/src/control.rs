@@ -130,6 +130,8 @@ pub enum DrainPurpose {
     Remove,
     /// They lose their CPU, and are used again.
     Throttle,
+    /// A placeholder takes the function's place, until a request asks for it again.
+    Park,
 }
 
 /// The pods that a hand-shake is about.
@@ -154,7 +156,7 @@ pub enum DrainScope {
 pub enum DrainResponse {
     /// Nothing is in flight at these pods and nothing will be until release, or a fence after the ttl.
     Drained,
-    /// Something is in flight or waiting, or for throttling was so a moment ago; the activator goes on as before.
+    /// Something is in flight or waiting, or for throttling and parking was so a moment ago; the activator goes on as before.
     Busy {
         /// Requests at the pods in scope.
         in_flight: u32,
@@ -181,7 +183,7 @@ pub struct ReleaseRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DrainOutcome {
-    /// What the hand-shake was for has been asked of Kubernetes: the pods in scope are going, or are throttled.
+    /// What the hand-shake was for has been asked of Kubernetes: the pods in scope are going, or are throttled or parked.
     Committed,
     /// They stay.
     Aborted,

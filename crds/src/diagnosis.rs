@@ -14,6 +14,8 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+use crate::park;
+
 pub use beacon::{BeaconState, beacon_state, serves};
 pub use refusal::diagnose_refusal;
 
@@ -138,7 +140,7 @@ pub fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
         ));
     }
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    if serves(pod) {
+    if serves(pod) || is_on_its_way(pod) {
         return None;
     }
     container::diagnose(pod, events)
@@ -146,6 +148,12 @@ pub fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
         .or_else(|| mount(events))
         .or_else(|| sandbox(events))
         .or_else(|| probe::diagnose(pod, events))
+}
+
+/// Whether a pod that was parked is between placeholder and function. What ends there was told to, and where the function does not come back
+/// another pod takes its place and shows why; only a function that ends again and again by itself speaks for itself.
+fn is_on_its_way(pod: &Pod) -> bool {
+    park::turn(pod) > 0 && (park::is_swapped(pod) || !container::crashes(pod))
 }
 
 fn is_true(conditions: &[PodCondition], type_: &str) -> bool {

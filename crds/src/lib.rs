@@ -9,6 +9,7 @@ pub mod control;
 pub mod diagnosis;
 pub mod function;
 pub mod names;
+pub mod park;
 pub mod policy;
 pub mod rules;
 pub mod schema;

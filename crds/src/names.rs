@@ -20,6 +20,10 @@ pub const ANNOTATION_REVISION_NUMBER: &str = "pilotlight.dev/revision-number";
 pub const LABEL_RUNG: &str = "pilotlight.dev/rung";
 /// Value of [`LABEL_RUNG`]: little CPU.
 pub const RUNG_THROTTLED: &str = "Throttled";
+/// Value of [`LABEL_RUNG`]: a placeholder in the function's place.
+pub const RUNG_PARKED: &str = "Parked";
+/// Annotation on a pod that was parked: the function's image with its digest.
+pub const ANNOTATION_IMAGE: &str = "pilotlight.dev/image";
 /// Annotation on a pod that was throttled or boosted: the CPU that its function's container had, `<request>/<limit>`.
 pub const ANNOTATION_CPU: &str = "pilotlight.dev/cpu";
 /// Annotation on a pod that was given more CPU to start with: how much, `<request>/<limit>`.
@@ -56,6 +60,8 @@ pub const ROUTE_PORTS: std::ops::RangeInclusive<u16> = 10_000..=32_767;
 
 /// Header that tells why the activator itself answered.
 pub const HEADER_REASON: &str = "pilotlight-reason";
+/// Header of every answer that comes from the placeholder of a parked pod, and from no function.
+pub const HEADER_PLACEHOLDER: &str = "pilotlight-placeholder";
 /// Header of a response whose request found no ready pod: `true`.
 pub const HEADER_COLD_START: &str = "pilotlight-cold-start";
 

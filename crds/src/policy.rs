@@ -100,7 +100,9 @@ pub struct IdleStep {
     #[schemars(range(min = 1, max = 604_800))]
     pub after_seconds: u32,
     /// Where to. `Throttled`: pods keep their process and memory and lose nearly all of their CPU, until the next request; needs
-    /// `resources.limits.cpu`. `Zero`: no pods; the same as `idleSeconds`.
+    /// `resources.limits.cpu`. `Parked`: pods keep their sandbox, address and node, and a placeholder of 1 MB runs in them, until the next
+    /// request brings the function back; needs an image whose entry point is the function (no `command`), and probes by `httpGet`, `tcpSocket`
+    /// or `grpc`. `Zero`: no pods; the same as `idleSeconds`.
     pub rung: IdleRung,
 }
 
@@ -109,6 +111,8 @@ pub struct IdleStep {
 pub enum IdleRung {
     /// Process and memory stay; CPU at 10m.
     Throttled,
+    /// Sandbox, address and node stay; a placeholder of 1 MB takes the process's place.
+    Parked,
     /// No pods.
     Zero,
 }
@@ -132,7 +136,8 @@ impl Scaling {
 
     /// Whether idle pods may ever be put on this rung, as far as the spec says.
     pub fn asks_for(&self, rung: IdleRung) -> bool {
-        self.is_adaptive() || self.idle_steps().iter().any(|step| step.rung == rung)
+        // The adaptive policy parks no pods: what they reserve, by which it judges, stays.
+        (self.is_adaptive() && rung != IdleRung::Parked) || self.idle_steps().iter().any(|step| step.rung == rung)
     }
 }
 

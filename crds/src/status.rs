@@ -133,6 +133,8 @@ pub enum Rung {
     Active,
     /// Pods run with next to no CPU.
     Throttled,
+    /// Pods hold their place for a function that does not run.
+    Parked,
     /// No pods.
     Zero,
 }

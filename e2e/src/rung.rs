@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::names::CONTAINER;
+use pilotlight_crds::park::Parking;
 use pilotlight_crds::throttle::LIMIT;
+
+use crate::reach::is_ready;
 
 /// The CPU limit that kubelet has given the function's container.
 pub fn cpu_limit(pod: &Pod) -> Option<&str> {
@@ -14,4 +17,9 @@ pub fn cpu_limit(pod: &Pod) -> Option<&str> {
 /// Whether kubelet has taken the pod's CPU.
 pub fn is_throttled(pod: &Pod) -> bool {
     cpu_limit(pod) == Some(LIMIT)
+}
+
+/// Whether kubelet says that the placeholder runs in the function's place, and Kubernetes calls the pod ready.
+pub fn is_parked(pod: &Pod) -> bool {
+    is_ready(pod) && Parking::of(pod).is_some_and(|parking| parking.placeholder_runs)
 }

@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::diagnosis::{PodEvent, serves};
+use pilotlight_crds::park::is_swapped;
 use pilotlight_crds::throttle::is_throttled;
 use pilotlight_crds::{Function, FunctionStatus, names};
 use std::collections::HashMap;
@@ -96,8 +97,17 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 /// Whether there are any of these pods that count, and all of them have lost their CPU.
 pub fn all_throttled<'p>(pods: impl IntoIterator<Item = &'p Pod>) -> bool {
+    all(pods, is_throttled)
+}
+
+/// Whether there are any of these pods that count, and a placeholder is in the place of each one's function.
+pub fn all_parked<'p>(pods: impl IntoIterator<Item = &'p Pod>) -> bool {
+    all(pods, is_swapped)
+}
+
+fn all<'p>(pods: impl IntoIterator<Item = &'p Pod>, is: impl Fn(&Pod) -> bool) -> bool {
     let mut pods = pods.into_iter().filter(|pod| counts(pod)).peekable();
-    pods.peek().is_some() && pods.all(is_throttled)
+    pods.peek().is_some() && pods.all(is)
 }
 
 /// Whether the pod counts as one of the Function's: it is not going away and has not ended.

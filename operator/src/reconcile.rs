@@ -9,7 +9,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::status::{RevisionState, RouteOwner};
 use pilotlight_crds::workload::Protocol;
-use pilotlight_crds::{Function, names};
+use pilotlight_crds::{Function, names, park};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads);
     let contested = Contention::of(&observed.deployments, now);
     let idle = context.autoscaler.idle(&namespace_of(function), &function.name_any(), now);
-    let refused = context.autoscaler.throttling_refused(&namespace_of(function), &function.name_any());
+    let refused = context.autoscaler.rung_refused(&namespace_of(function), &function.name_any());
     let input = StatusInput {
         function,
         observed: &observed,
@@ -111,7 +111,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         owner: owner.as_ref(),
         contested: contested.as_ref(),
         idle: idle.as_ref(),
-        throttling_refused: refused.as_deref(),
+        rung_refused: refused.as_ref().map(|(rung, why)| (*rung, why.as_str())),
         boost_refused: boosts.refused.as_deref(),
         domain: context.domain.as_deref(),
         now,
@@ -239,7 +239,7 @@ fn decide_owner(context: &Context, function: &Function, port: Option<&u16>, now:
 
 fn address(pod: &k8s_openapi::api::core::v1::Pod) -> Option<Address> {
     let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-    is_ready(pod).then(|| Address {
+    (is_ready(pod) && park::function_runs(pod)).then(|| Address {
         ip,
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         pod: pod.metadata.name.clone(),

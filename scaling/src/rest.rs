@@ -54,7 +54,8 @@ pub(crate) fn rest(input: &Input<'_>, silence: u64, floored: bool) -> IdleDecisi
         None => {
             let steps: Vec<_> = input.policy.ladder().filter(|step| !(floored && step.rung == Rung::Zero)).collect();
             let since = Millis(input.now.0.saturating_sub(silence));
-            follow(&steps, input.available, input.current, since, input.now)
+            let available = if floored { input.available.without(Rung::Zero) } else { input.available };
+            follow(&steps, available, input.current, since, input.now)
         }
     }
 }

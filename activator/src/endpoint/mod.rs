@@ -3,6 +3,7 @@
 pub mod connect;
 #[cfg(test)]
 pub mod memory;
+pub mod placeholder;
 pub mod pool;
 pub mod probing;
 pub mod schedule;
@@ -39,6 +40,7 @@ pub struct Upstream {
     /// Shared HTTP/2 connections.
     pub h2: H2Pool,
     kubernetes_ready: AtomicBool,
+    function_runs: AtomicBool,
     /// Failures since it last did well.
     failures: AtomicU32,
     nudge: Notify,
@@ -64,6 +66,7 @@ impl Upstream {
             h1: H1Pool::new(limits.threads),
             h2: H2Pool::new(limits.threads),
             kubernetes_ready: AtomicBool::new(false),
+            function_runs: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             nudge: Notify::new(),
         }
@@ -109,6 +112,16 @@ impl Upstream {
     /// Kubernetes' own Ready condition.
     pub fn kubernetes_ready(&self) -> bool {
         self.kubernetes_ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether Kubernetes says that the function's own process runs, as the watch shows it.
+    pub fn set_function_runs(&self, runs: bool) {
+        self.function_runs.store(runs, Ordering::Relaxed);
+    }
+
+    /// Whether Kubernetes says that the function's own process runs, rather than a placeholder.
+    pub fn function_runs(&self) -> bool {
+        self.function_runs.load(Ordering::Relaxed)
     }
 
     /// Resolves when the pod has turned ready in Kubernetes' eyes.

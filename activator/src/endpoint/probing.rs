@@ -7,8 +7,10 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
+use pilotlight_crds::names::HEADER_PLACEHOLDER;
 
 use super::connect::connect;
+use super::placeholder::{self, Answer};
 use super::schedule::Schedule;
 use super::stream::Dial;
 use super::{ProbeTarget, Upstream};
@@ -62,6 +64,15 @@ async fn run_check(upstream: &Upstream, check: &ProbeCheck) -> Result<(), String
     match check {
         ProbeCheck::Kubernetes if upstream.kubernetes_ready() => Ok(()),
         ProbeCheck::Kubernetes => Err("the pod's Ready condition is not true yet".to_owned()),
+        ProbeCheck::NoPlaceholder => match placeholder::ask(&upstream.dial, address.ip()).await {
+            Answer::Nobody => Ok(()),
+            // Something keeps the question from it: then Kubernetes' word counts, which comes later.
+            Answer::Silence if upstream.function_runs() => Ok(()),
+            Answer::Silence => {
+                Err("the pod was parked, and Kubernetes does not say yet that its function runs".to_owned())
+            }
+            Answer::Placeholder => Err("the pod's placeholder has not ended yet".to_owned()),
+        },
         ProbeCheck::Tcp { port } => {
             address.set_port(*port);
             connect(&upstream.dial, address, CONNECT_TIMEOUT)
@@ -108,5 +119,9 @@ async fn http_get(
     let task = tokio::spawn(connection);
     let answer = sender.send_request(request).await;
     task.abort();
-    answer.map(|response| response.status().as_u16()).map_err(|e| e.to_string())
+    let response = answer.map_err(|e| e.to_string())?;
+    if response.headers().contains_key(HEADER_PLACEHOLDER) {
+        return Err("the answer is a placeholder's".to_owned());
+    }
+    Ok(response.status().as_u16())
 }

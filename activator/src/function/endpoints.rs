@@ -3,6 +3,7 @@
 //! What always holds: an entry with requests in flight keeps its place, so that a slot's index stays valid; only a Ready entry
 //! that no hand-shake blocks is used; while a revision has an endpoint that could be used, not all of them are ejected.
 
+mod parked;
 mod slots;
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,7 @@ use super::outlier;
 use super::ramp::Ramp;
 use pilotlight_crds::control::DrainScope;
 
+pub use parked::{Asleep, PATIENCE};
 pub use slots::SlotRef;
 
 /// How long a pod stays out of use after a committed step down without a deletion timestamp. The pod's own controller may have seen
@@ -37,6 +39,8 @@ pub enum Phase {
     Ejected(Instant),
     /// A step down was committed: it gets no requests, and is probed anew if its pod is still there at this moment.
     Condemned(Instant),
+    /// A placeholder is in the function's place: it gets no requests before its function was asked for and probed.
+    Parked,
     /// Its pod ends: it gets no more requests, and finishes those it has.
     Draining,
 }
@@ -60,6 +64,8 @@ pub struct Endpoint {
     pub occupied: u32,
     /// Its CPU has to be given back once a request is at it.
     throttled: bool,
+    /// Where its pod stands between function and placeholder.
+    turns: parked::Turns,
     blocked: bool,
     probing: bool,
     refused: bool,
@@ -85,6 +91,7 @@ impl Endpoint {
             in_flight: 0,
             occupied: 0,
             throttled: pod.throttled,
+            turns: parked::Turns::default(),
             blocked: false,
             probing: false,
             refused: false,
@@ -136,6 +143,7 @@ impl Endpoints {
             match live.get(&*endpoint.uid) {
                 Some(pod) if pod.address == Some(endpoint.upstream.address) => {
                     endpoint.upstream.set_kubernetes_ready(pod.ready);
+                    endpoint.follow_turns(pod);
                     if endpoint.was_ready && !pod.ready && endpoint.phase == Phase::Ready {
                         endpoint.phase = Phase::Starting;
                     }
@@ -143,7 +151,7 @@ impl Endpoints {
                     endpoint.throttled = pod.throttled;
                     // It had left the watch and came back: one entry for each pod, or its limit would count twice.
                     if endpoint.phase == Phase::Draining {
-                        endpoint.phase = Phase::Starting;
+                        endpoint.phase = endpoint.next_phase();
                     }
                 }
                 _ => {
@@ -157,7 +165,9 @@ impl Endpoints {
         for pod in pods.iter().filter(|pod| pod.is_live() && pod.address.is_some() && !known.contains(&pod.uid)) {
             let upstream = connect(pod);
             upstream.set_kubernetes_ready(pod.ready);
-            self.insert(Endpoint::new(pod, upstream));
+            let mut endpoint = Endpoint::new(pod, upstream);
+            endpoint.follow_turns(pod);
+            self.insert(endpoint);
         }
         for at in 0..self.entries.len() {
             self.settle(at);
@@ -264,6 +274,7 @@ impl Endpoints {
             return false;
         }
         endpoint.probing = false;
+        endpoint.woke();
         endpoint.begin(now, target);
         true
     }
@@ -273,7 +284,7 @@ impl Endpoints {
         let Some(endpoint) = self.get_mut(at, id) else { return false };
         match endpoint.phase {
             Phase::Starting | Phase::Condemned(_) => true,
-            Phase::Ready | Phase::Ejected(_) | Phase::Draining => {
+            Phase::Ready | Phase::Ejected(_) | Phase::Parked | Phase::Draining => {
                 endpoint.probing = false;
                 false
             }
@@ -323,7 +334,7 @@ impl Endpoints {
         let mut any = false;
         for endpoint in self.entries.iter_mut().flatten() {
             if matches!(endpoint.phase, Phase::Condemned(until) | Phase::Ejected(until) if until <= now) {
-                endpoint.phase = Phase::Starting;
+                endpoint.phase = endpoint.next_phase();
                 endpoint.refused = false;
                 any = true;
             }

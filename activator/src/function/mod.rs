@@ -14,6 +14,7 @@ pub mod samples;
 pub mod state;
 pub mod telemetry;
 pub mod trace;
+mod unparking;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};

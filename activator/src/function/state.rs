@@ -259,9 +259,11 @@ impl<W> State<W> {
         }
         let revision_of = |uid: &str| self.pods.iter().find(|p| &*p.uid == uid).map(|p| p.revision.clone());
         if let Some((scope, purpose)) = self.handshakes.expired(now) {
-            if purpose == DrainPurpose::Throttle {
-                let pods = self.pods.iter().filter(|pod| covers(scope, &pod.revision, &pod.uid));
-                return Need::Restore { pods: pods.cloned().collect() };
+            let pods = || self.pods.iter().filter(|pod| covers(scope, &pod.revision, &pod.uid)).cloned().collect();
+            match purpose {
+                DrainPurpose::Throttle => return Need::Restore { pods: pods() },
+                DrainPurpose::Park => return Need::Recall { pods: pods() },
+                DrainPurpose::Remove => {}
             }
             let target = fence_target(scope, revision_of).or_else(|| self.config.revision.clone());
             return target.map_or(Need::Look { at: None }, |deployment| Need::Fence { deployment });
@@ -272,10 +274,15 @@ impl<W> State<W> {
                 None => Need::Nothing,
             };
         }
+        let asleep = self.endpoints.asleep(now);
+        if let Some(unpark) = self.unpark_need(&asleep) {
+            return unpark;
+        }
         match &self.config.revision {
             Some(deployment) => Need::Wake {
                 deployment: deployment.clone(),
                 replicas: self.config.wake_replicas,
+                beside: i32::try_from(asleep.lost).unwrap_or(i32::MAX),
                 look_at: self.next_look(now),
             },
             None => Need::Look { at: self.next_look(now) },
@@ -364,6 +371,7 @@ impl<W> State<W> {
 
 mod cause;
 mod owning;
+mod parked;
 mod slots;
 mod stepdown;
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct BalanceMetrics {
     exhausted: Family<Labels, Counter>,
     ejections: Family<Labels, Counter>,
     restores: Family<Labels, Counter>,
+    unparks: Family<Labels, Counter>,
+    lost: Family<Labels, Counter>,
 }
 
 impl BalanceMetrics {
@@ -53,6 +55,10 @@ impl BalanceMetrics {
         registry.register("ejections", ejections, self.ejections.clone());
         let restores = "Throttled pods that got their CPU back for a request";
         registry.register("restores", restores, self.restores.clone());
+        let unparks = "Parked pods that got their function back for a request";
+        registry.register("unparks", unparks, self.unparks.clone());
+        let lost = "Parked pods whose function could not be had, so that another pod was asked for";
+        registry.register("unparks_failed", lost, self.lost.clone());
     }
 
     /// A Function's own series.
@@ -63,6 +69,8 @@ impl BalanceMetrics {
             exhausted: self.exhausted.get_or_create_owned(&labels(key)),
             ejections: self.ejections.get_or_create_owned(&labels(key)),
             restores: self.restores.get_or_create_owned(&labels(key)),
+            unparks: self.unparks.get_or_create_owned(&labels(key)),
+            lost: self.lost.get_or_create_owned(&labels(key)),
         }
     }
 
@@ -73,6 +81,8 @@ impl BalanceMetrics {
         self.exhausted.remove(&labels(key));
         self.ejections.remove(&labels(key));
         self.restores.remove(&labels(key));
+        self.unparks.remove(&labels(key));
+        self.lost.remove(&labels(key));
     }
 }
 
@@ -89,4 +99,8 @@ pub struct FunctionBalance {
     pub ejections: Counter,
     /// Throttled pods that got their CPU back.
     pub restores: Counter,
+    /// Parked pods that got their function back.
+    pub unparks: Counter,
+    /// Parked pods that did not.
+    pub lost: Counter,
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use pilotlight_crds::diagnosis::{Diagnosis, diagnose, serves};
 use pilotlight_crds::names;
+use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::throttle;
 use pilotlight_crds::workload::Protocol;
 
@@ -45,6 +46,12 @@ pub struct PodView {
     pub beacon: PodBeacon,
     /// It is throttled, or is about to be: requests at it need its CPU back.
     pub throttled: bool,
+    /// A placeholder is in the function's place, or is about to be: requests need the function back.
+    pub parking: Option<Parking>,
+    /// How often placeholder and function have changed places.
+    pub turn: u64,
+    /// Kubernetes says that the function's own process runs.
+    pub function_runs: bool,
 }
 
 /// What a pod's beacon may say, and has said.
@@ -70,7 +77,9 @@ pub enum ProbeCheck {
         /// On this port.
         port: u16,
     },
-    /// `GET` answers 200–399, as for kubelet.
+    /// No placeholder says that it is one.
+    NoPlaceholder,
+    /// `GET` answers 200–399, as for kubelet, and not by a placeholder.
     Http {
         /// On this port.
         port: u16,
@@ -111,12 +120,16 @@ impl PodView {
             revision,
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             protocol,
-            checks: checks(container, port),
+            checks: checks(container, port, park::turn(pod)),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             finished: matches!(phase, "Succeeded" | "Failed"),
-            ready: serves(pod),
+            // Of a pod that was parked Kubernetes' word may be about the placeholder.
+            ready: serves(pod) && (park::turn(pod) == 0 || park::function_runs(pod)),
             diagnosis: diagnose(pod, &[]),
             throttled: throttle::to_give_back(pod).is_some(),
+            parking: Parking::of(pod),
+            turn: park::turn(pod),
+            function_runs: park::function_runs(pod),
         })
     }
 
@@ -151,16 +164,17 @@ fn serving_port(container: &Container) -> Option<(u16, Protocol)> {
     Some((u16::try_from(port.container_port).ok()?, protocol))
 }
 
-fn checks(container: &Container, serving: u16) -> Vec<ProbeCheck> {
+fn checks(container: &Container, serving: u16, turn: u64) -> Vec<ProbeCheck> {
     let probes = [container.startup_probe.as_ref(), container.readiness_probe.as_ref()];
-    let mut checks: Vec<ProbeCheck> = Vec::new();
+    // First of all: whoever answers afterwards is the function.
+    let mut checks: Vec<ProbeCheck> = if turn > 0 { vec![ProbeCheck::NoPlaceholder] } else { Vec::new() };
     for probe in probes.into_iter().flatten() {
         let check = check(container, probe);
         if !checks.contains(&check) {
             checks.push(check);
         }
     }
-    if checks.is_empty() {
+    if checks.iter().all(|check| *check == ProbeCheck::NoPlaceholder) {
         checks.push(ProbeCheck::Tcp { port: serving });
     }
     checks

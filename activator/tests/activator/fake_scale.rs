@@ -1,15 +1,21 @@
 //! What the activator writes to, in memory.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 use pilotlight_activator::scale::{Scale, ScaleError, ScalePort};
+use pilotlight_crds::park::Parking;
 
 /// `/scale` in memory.
 #[derive(Default)]
 pub(crate) struct FakeScale {
     state: Mutex<FakeState>,
     restored: Mutex<Vec<String>>,
+    /// Pods as they are parked, where that differs from what the watch shows.
+    parked: Mutex<HashMap<String, Parking>>,
+    unparked: Mutex<Vec<(String, u64)>>,
+    refusal: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -25,6 +31,21 @@ impl FakeScale {
     /// Names of pods whose CPU was asked for, in order.
     pub(crate) fn restored(&self) -> Vec<String> {
         self.restored.lock().unwrap().clone()
+    }
+
+    /// Names of pods whose function was asked for, and their turns, in order.
+    pub(crate) fn unparked(&self) -> Vec<(String, u64)> {
+        self.unparked.lock().unwrap().clone()
+    }
+
+    /// A pod is parked like this, whatever the watch shows.
+    pub(crate) fn park(&self, pod: &str, parking: Parking) {
+        self.parked.lock().unwrap().insert(pod.to_owned(), parking);
+    }
+
+    /// No pod gets its function back.
+    pub(crate) fn refuse_unpark(&self, why: &str) {
+        *self.refusal.lock().unwrap() = Some(why.to_owned());
     }
 
     pub(crate) fn writes(&self) -> Vec<i32> {
@@ -92,6 +113,34 @@ impl ScalePort for FakeScale {
             state.replicas = replicas;
             state.version += 1;
             state.writes.push(replicas);
+            Ok(())
+        })
+    }
+
+    fn parking<'a>(&'a self, _: &'a str, pod: &'a str) -> BoxFuture<'a, Result<Option<Parking>, ScaleError>> {
+        Box::pin(async move {
+            if self.state.lock().unwrap().down {
+                return Err(ScaleError::Unavailable("connection refused".into()));
+            }
+            Ok(self.parked.lock().unwrap().get(pod).cloned())
+        })
+    }
+
+    fn unpark<'a>(&'a self, _: &'a str, pod: &'a str, parking: &'a Parking) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async move {
+            let down = self.state.lock().unwrap().down;
+            self.unparked.lock().unwrap().push((pod.to_owned(), parking.turn));
+            if down {
+                return Err(ScaleError::Unavailable("connection refused".into()));
+            }
+            if let Some(why) = self.refusal.lock().unwrap().clone() {
+                return Err(ScaleError::Refused(why));
+            }
+            let mut parked = self.parked.lock().unwrap();
+            if parked.get(pod).is_some_and(|found| found != parking) {
+                return Err(ScaleError::Conflict);
+            }
+            parked.remove(pod);
             Ok(())
         })
     }

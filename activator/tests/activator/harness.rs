@@ -168,7 +168,16 @@ impl FakePod {
         F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), serve).await
+    }
+
+    /// The same at an address of its own.
+    pub(crate) async fn start_at<F, R>(ip: IpAddr, serve: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let mut pod = Self::silent(listener.local_addr().unwrap());
         let serve: Serve = Arc::new(move |request| Box::pin(serve(request)));
         let connections = pod.connections.clone();

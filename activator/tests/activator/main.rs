@@ -21,6 +21,7 @@ mod lanes;
 mod leaving;
 mod limits;
 mod ownership;
+mod parked;
 mod pressure;
 mod proxy;
 mod relay;

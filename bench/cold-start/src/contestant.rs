@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use pilotlight_e2e::cold_start::{ANSWERED, Cold};
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::floor::{self, FloorStart};
-use pilotlight_e2e::rung::is_throttled;
+use pilotlight_e2e::rung::{is_parked, is_throttled};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::timeline::Observer;
 use pilotlight_e2e::wait::until;
@@ -39,7 +39,8 @@ pub(crate) struct Contestant {
 pub(crate) enum Looking<'a> {
     Floor(Observer),
     Function(Cold<'a>),
-    Throttled,
+    /// A pod on another rung.
+    Resting,
 }
 
 impl Contestant {
@@ -72,12 +73,13 @@ impl Contestant {
                 self.stage.ready(NAME).await?;
                 self.stage.functions.at_zero(NAME).await
             }
-            Variant::Throttled => {
+            Variant::Parked | Variant::Throttled => {
+                let rung = if self.subject.variant == Variant::Parked { "Parked" } else { "Throttled" };
                 let spec = json!({
                     "image": image,
                     "runtimeClassName": class,
                     "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "10m"}},
-                    "scaling": {"idleSeconds": 3600, "idle": {"steps": [{"afterSeconds": 1, "rung": "Throttled"}]}},
+                    "scaling": {"idleSeconds": 3600, "idle": {"steps": [{"afterSeconds": 1, "rung": rung}]}},
                 });
                 self.stage.functions.create(NAME, spec).await?;
                 self.stage.ready(NAME).await?;
@@ -88,7 +90,7 @@ impl Contestant {
 
     /// Whether it has no pod before a start.
     pub(crate) fn rests_at_zero(&self) -> bool {
-        self.subject.variant != Variant::Throttled
+        !matches!(self.subject.variant, Variant::Parked | Variant::Throttled)
     }
 
     /// The namespace with its pods.
@@ -101,7 +103,7 @@ impl Contestant {
         Ok(match self.subject.variant {
             Variant::Floor => Looking::Floor(floor::look(&self.stage).await),
             Variant::ZeroWithoutBeacon | Variant::Zero => Looking::Function(Cold::of(&self.stage, NAME).await?),
-            Variant::Throttled => Looking::Throttled,
+            Variant::Parked | Variant::Throttled => Looking::Resting,
         })
     }
 
@@ -113,9 +115,9 @@ impl Contestant {
                 let started = cold.first_request().await?;
                 Ok(Start { answered: started.answer.took, ready: None, phases: started.moments })
             }
-            Looking::Throttled => {
+            Looking::Resting => {
                 let pods = self.stage.functions.pods(NAME).await?;
-                ensure!(all_throttled(&pods), "a start must begin with a throttled pod");
+                ensure!(self.all_rest(&pods), "a start must begin with a pod on its rung");
                 let answered = self.stage.ok(NAME, "/").await?.took;
                 Ok(Start { answered, ready: None, phases: vec![(ANSWERED, answered)] })
             }
@@ -127,23 +129,24 @@ impl Contestant {
         match self.subject.variant {
             Variant::Floor => floor::scale(&self.stage, 0).await,
             Variant::ZeroWithoutBeacon | Variant::Zero => self.stage.functions.at_zero(NAME).await,
-            Variant::Throttled => {
+            Variant::Parked | Variant::Throttled => {
                 let pods = || self.stage.functions.pods(NAME);
-                until("the pod to be throttled", PATIENCE, pods, |pods| all_throttled(pods)).await?;
+                until("the pod to be on its rung", PATIENCE, pods, |pods| self.all_rest(pods)).await?;
                 Ok(())
             }
         }
+    }
+
+    /// Whether there are pods, and all are on the rung that is measured.
+    fn all_rest(&self, pods: &[Pod]) -> bool {
+        let rests = if self.subject.variant == Variant::Parked { is_parked } else { is_throttled };
+        !pods.is_empty() && pods.iter().all(rests)
     }
 
     /// Takes it away.
     pub(crate) async fn strike(self) -> Result<()> {
         self.stage.strike().await
     }
-}
-
-/// Whether there are pods, and all are throttled.
-fn all_throttled(pods: &[Pod]) -> bool {
-    !pods.is_empty() && pods.iter().all(is_throttled)
 }
 
 impl Start {

@@ -41,13 +41,15 @@ pub(crate) enum Variant {
     ZeroWithoutBeacon,
     /// A Function at zero, whose pod announces its address itself.
     Zero,
+    /// A Function with one idle pod, in which a placeholder runs.
+    Parked,
     /// A Function with one idle pod, which has lost its CPU.
     Throttled,
 }
 
 impl Variant {
     /// Every one; the others are compared with the first.
-    pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::ZeroWithoutBeacon, Self::Zero, Self::Throttled];
+    pub(crate) const ALL: [Self; 5] = [Self::Floor, Self::ZeroWithoutBeacon, Self::Zero, Self::Parked, Self::Throttled];
 
     /// Its key in the JSON.
     pub(crate) fn key(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Variant {
             Self::Floor => "floor",
             Self::ZeroWithoutBeacon => "zero_without_beacon",
             Self::Zero => "zero",
+            Self::Parked => "parked",
             Self::Throttled => "throttled",
         }
     }

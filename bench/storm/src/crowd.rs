@@ -10,7 +10,7 @@ use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::floor as plain;
 use pilotlight_e2e::http::{self, Answer};
 use pilotlight_e2e::reach::{Address, is_ready};
-use pilotlight_e2e::rung::is_throttled;
+use pilotlight_e2e::rung::{is_parked, is_throttled};
 use pilotlight_e2e::runtime::Runtime;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
@@ -30,21 +30,34 @@ pub(crate) enum Rung {
     Floor,
     /// Functions at zero.
     Zero,
+    /// Functions with one idle pod each, in which a placeholder runs.
+    Parked,
     /// Functions with one idle pod each, which has lost its CPU.
     Throttled,
 }
 
 impl Rung {
     /// Every one; the others are compared with the first.
-    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Zero, Self::Throttled];
+    pub(crate) const ALL: [Self; 4] = [Self::Floor, Self::Zero, Self::Parked, Self::Throttled];
 
     /// Its key in the JSON.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Floor => "floor",
             Self::Zero => "zero",
+            Self::Parked => "parked",
             Self::Throttled => "throttled",
         }
+    }
+
+    /// Whether its pods stay.
+    fn keeps_pods(self) -> bool {
+        matches!(self, Self::Parked | Self::Throttled)
+    }
+
+    /// Whether a pod is on it.
+    fn holds(self, pod: &Pod) -> bool {
+        if self == Self::Parked { is_parked(pod) } else { is_throttled(pod) }
     }
 }
 
@@ -76,11 +89,12 @@ impl Crowd {
                 continue;
             }
             let mut scaling = json!({"idleSeconds": 1, "initialReplicas": 0});
-            if self.rung == Rung::Throttled {
+            if self.rung.keeps_pods() {
+                let rung = if self.rung == Rung::Parked { "Parked" } else { "Throttled" };
                 scaling = json!({
                     "idleSeconds": FOR_LONG,
                     "initialReplicas": 0,
-                    "idle": {"steps": [{"afterSeconds": 1, "rung": "Throttled"}]},
+                    "idle": {"steps": [{"afterSeconds": 1, "rung": rung}]},
                 });
             }
             let resources = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "10m"}});
@@ -98,7 +112,7 @@ impl Crowd {
 
     /// Brings every Function to its rung. Before, it is at zero.
     pub(crate) async fn descend(&self) -> Result<()> {
-        if self.rung != Rung::Throttled {
+        if !self.rung.keeps_pods() {
             return Ok(());
         }
         self.idle_seconds(FOR_LONG).await?;
@@ -106,8 +120,8 @@ impl Crowd {
             succeeded(&answer?)?;
         }
         let pods = || self.pods();
-        let resting = |pods: &Vec<Pod>| pods.len() == self.names.len() && pods.iter().all(is_throttled);
-        until("all pods to be throttled", PATIENCE, pods, resting).await.map(drop)
+        let resting = |pods: &Vec<Pod>| pods.len() == self.names.len() && pods.iter().all(|pod| self.rung.holds(pod));
+        until("all pods to be on their rung", PATIENCE, pods, resting).await.map(drop)
     }
 
     async fn idle_seconds(&self, seconds: u32) -> Result<()> {
@@ -120,9 +134,9 @@ impl Crowd {
         let pods = self.pods().await?;
         match self.rung {
             Rung::Floor | Rung::Zero => ensure!(pods.is_empty(), "a storm must begin without pods"),
-            Rung::Throttled => {
-                let throttled = pods.iter().filter(|pod| is_throttled(pod)).count();
-                ensure!(throttled == self.names.len(), "a storm must begin with throttled pods alone");
+            Rung::Parked | Rung::Throttled => {
+                let resting = pods.iter().filter(|pod| self.rung.holds(pod)).count();
+                ensure!(resting == self.names.len(), "a storm must begin with pods on their rung alone");
             }
         }
         Ok(())
@@ -133,7 +147,7 @@ impl Crowd {
         if self.rung == Rung::Floor {
             return floor::storm(&self.stage, &self.names).await;
         }
-        let cold = if self.rung == Rung::Zero { "true" } else { "" };
+        let cold = if self.rung == Rung::Throttled { "" } else { "true" };
         let took = |answer: Result<Answer>| {
             let answer = answer?;
             succeeded(&answer)?;
@@ -160,7 +174,7 @@ impl Crowd {
         match self.rung {
             // They go to zero again as soon as they are idle.
             Rung::Zero => Ok(()),
-            Rung::Floor | Rung::Throttled => {
+            Rung::Floor | Rung::Parked | Rung::Throttled => {
                 until("all pods to be ready", PATIENCE, || self.pods(), all).await.map(drop)
             }
         }
@@ -173,7 +187,7 @@ impl Crowd {
                 try_join_all(self.names.iter().map(|name| plain::scale_named(&self.stage, name, 0))).await?;
             }
             Rung::Zero => {}
-            Rung::Throttled => self.idle_seconds(2).await?,
+            Rung::Parked | Rung::Throttled => self.idle_seconds(2).await?,
         }
         until("all pods to be gone", PATIENCE, || self.pods(), Vec::is_empty).await?;
         if self.rung != Rung::Floor {

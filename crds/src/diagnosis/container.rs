@@ -21,6 +21,14 @@ pub(super) fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
     all().filter(|c| c.name == CONTAINER).chain(others()).find_map(|c| one(pod, c, events))
 }
 
+/// Whether the function's container ends again and again.
+pub(super) fn crashes(pod: &Pod) -> bool {
+    let mut statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let waiting =
+        |status: &ContainerStatus| status.state.as_ref().and_then(|state| state.waiting.as_ref()?.reason.clone());
+    statuses.any(|status| status.name == CONTAINER && waiting(status).as_deref() == Some("CrashLoopBackOff"))
+}
+
 fn one(pod: &Pod, status: &ContainerStatus, events: &[PodEvent]) -> Option<Diagnosis> {
     if status.ready {
         return None;

@@ -108,6 +108,11 @@ fn idle() -> Vec<FieldRule> {
             ),
             "the rung Throttled in spec.scaling.idle leaves too little CPU to start the program of an exec probe in time: use httpGet, tcpSocket or grpc in spec.readinessProbe and spec.livenessProbe",
         ),
+        rule(
+            "spec",
+            "!has(self.scaling.idle) || !has(self.scaling.idle.steps) || !self.scaling.idle.steps.exists(s, s.rung == 'Parked') || !has(self.imagePullPolicy) || self.imagePullPolicy != 'Always'",
+            "the rung Parked in spec.scaling.idle brings the function back without asking a registry: set spec.imagePullPolicy to IfNotPresent, or leave it out",
+        ),
     ]
 }
 

@@ -1,10 +1,11 @@
 //! Promise: what RBAC cannot narrow, the chart's admission policies do. Each attempt is made with a component's own identity, and
 //! changes nothing but what Pilotlight needs to change.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{ListParams, PostParams};
+use pilotlight_crds::park;
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::reach::{ACTIVATORS, OPERATORS};
 use pilotlight_e2e::stage::Stage;
@@ -39,7 +40,7 @@ async fn the_components_cannot_reach_beyond_functions() -> Result<()> {
         (&["patch", "pod", &ours, "-p", cost], None),
         (&["patch", "pod", &ours, "-p", note], Some("changes no annotation of a pod but")),
         (&["patch", "pod", &ours, "-p", label], Some("changes nothing of a pod but its deletion cost and its rung")),
-        (&["patch", "pod", &ours, "-p", swap], Some("changes nothing of a pod but its deletion cost and its rung")),
+        (&["patch", "pod", &ours, "-p", swap], Some("swaps the image of a pod's function for")),
         (&["patch", "pod", &theirs, "-p", cost], Some("only changes pods with the label")),
         (&["delete", "pod", &ours], Some("cannot delete")),
         (&["patch", "deployment", "plain", "-p", label], Some("only writes objects with the label")),
@@ -99,7 +100,7 @@ async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken
     let attempts = [
         (&operator, size(&down), Some("after it has noted their CPU")),
         (&operator, pod(&false_mark), Some("what CPU the pod's function has")),
-        (&operator, pod(&odd), Some("on the rung Throttled or on none")),
+        (&operator, pod(&odd), Some("on the rung Throttled or Parked")),
         (&activator, pod(&true_mark), by_activator),
         (&operator, pod(&true_mark), None),
         (&operator, pod(unnote), Some("what CPU the pod's function has")),
@@ -123,6 +124,75 @@ async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken
     for (account, arguments, refusal) in &attempts {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         attempt(&stage, account, &arguments, *refusal).await?;
+    }
+    stage.strike().await
+}
+
+/// The image of the function's container, as a patch of a pod.
+fn swap(image: &str) -> String {
+    json!({"spec": {"containers": [{"name": "function", "image": image}]}}).to_string()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn of_a_pod_s_image_the_components_choose_between_the_function_s_and_the_placeholder_s() -> Result<()> {
+    let stage = Stage::set("admission-swap").await?;
+    // It wants the rung, so that nobody else takes the mark away, and long after the test.
+    let steps = json!([{"afterSeconds": 3000, "rung": "Parked"}]);
+    stage.functions.create("hello", json!({"scaling": {"idleSeconds": 3600, "idle": {"steps": steps}}})).await?;
+    stage.ready("hello").await?;
+    let pods = stage.functions.pods("hello").await?;
+    let pod = pods.into_iter().next().context("no pod")?;
+    let ours = pod.metadata.name.clone().context("a pod without a name")?;
+    let plan = park::plan(&pod).map_err(|why| anyhow!(why))?;
+    let (operator, activator) = (account(&stage, OPERATORS).await?, account(&stage, ACTIVATORS).await?);
+
+    let pilot = plan.image.replace(":w1@", "@");
+    let fresh = |reference: &str| reference.replace('@', ":w2@");
+    let zeros = format!("@sha256:{}", "0".repeat(64));
+    let unknown = |reference: &str| format!("{}{zeros}", reference.split_once('@').map_or("", |(name, _)| name));
+    let mark = |image: &str| {
+        json!({"metadata": {"labels": {"pilotlight.dev/rung": "Parked"}, "annotations": {"pilotlight.dev/image": image}}}).to_string()
+    };
+    let unnote = r#"{"metadata":{"annotations":{"pilotlight.dev/image":null}}}"#.to_owned();
+    let back = json!({
+        "metadata": {"labels": {"pilotlight.dev/rung": null}},
+        "spec": {"containers": [{"name": "function", "image": fresh(&plan.function)}]},
+    });
+    let back = back.to_string();
+    let beacon = json!({"spec": {"containers": [{"name": "beacon", "image": plan.image}]}}).to_string();
+    let both = json!({"spec": {"containers": [{"name": "function", "image": plan.image}], "activeDeadlineSeconds": 1}})
+        .to_string();
+    let swaps = Some("swaps the image of a pod's function for");
+    let notes = Some("notes in pilotlight.dev/image what kubelet says");
+    let attempts = [
+        (&operator, swap(&plan.image), swaps),
+        (&activator, mark(&plan.function), Some("changes nothing of a pod but that it")),
+        (&operator, mark(&pilot), notes),
+        (&operator, mark(&unknown(&plan.function)), notes),
+        (&operator, mark(&plan.function), None),
+        (&operator, unnote, Some("changes no annotation of a pod but")),
+        (&operator, mark(&pilot), Some("changes no annotation of a pod but")),
+        (&activator, swap(&plan.image), swaps),
+        (&operator, swap(&fresh(&unknown(&pilot))), swaps),
+        (&operator, swap("example.com/evil"), swaps),
+        (
+            &operator,
+            swap(&format!("example.com/evil:w1@{}", plan.image.split_once('@').map_or("", |(_, digest)| digest))),
+            swaps,
+        ),
+        (&operator, swap(&plan.image.replace(":w1@", ":latest@")), swaps),
+        (&operator, swap(&pilot), swaps),
+        (&operator, beacon, Some("changes nothing of a pod but its deletion cost and its rung")),
+        (&operator, both, Some("changes nothing of a pod but its deletion cost and its rung")),
+        (&operator, swap(&plan.image), None),
+        (&activator, swap(&plan.image.replace(":w1@", ":w3@")), swaps),
+        (&activator, swap(&fresh(&unknown(&plan.function))), swaps),
+        (&activator, swap(&fresh(&plan.function)), Some("changes nothing of a pod but that it")),
+        (&activator, back, None),
+    ];
+    for (account, patch, refusal) in &attempts {
+        attempt(&stage, account, &["patch", "pod", &ours, "-p", patch], *refusal).await?;
     }
     stage.strike().await
 }

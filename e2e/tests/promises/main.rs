@@ -17,6 +17,7 @@ mod kubectl;
 mod metrics;
 mod names;
 mod ownership;
+mod parked;
 mod protocols;
 mod revisions;
 mod runtime;

@@ -158,8 +158,8 @@ fn rung(rung: Rung) -> status::Rung {
     match rung {
         Rung::Active => status::Rung::Active,
         Rung::Throttled => status::Rung::Throttled,
-        // There is none yet that pods could be on.
-        Rung::Parked | Rung::Zero => status::Rung::Zero,
+        Rung::Parked => status::Rung::Parked,
+        Rung::Zero => status::Rung::Zero,
     }
 }
 

@@ -15,6 +15,7 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use pilotlight_crds::control::CONTROL_PORT;
 use pilotlight_crds::names::{ANNOTATION_DELETION_COST, LABEL_REVISION, MANAGER_AUTOSCALER};
+use pilotlight_crds::park::is_swapped;
 use serde_json::{Value, json};
 
 use crate::cpu::{NO_RESIZE, give_back};
@@ -66,6 +67,8 @@ pub(super) struct PodRead {
     pub(super) name: String,
     /// How likely Kubernetes removes it.
     pub(super) class: RemovalClass,
+    /// A placeholder is in its function's place.
+    pub(super) parked: bool,
     /// Its deletion cost.
     pub(super) cost: i32,
     /// When it was made, in seconds since 1970.
@@ -304,6 +307,7 @@ fn pod_read(pod: &Pod) -> Option<PodRead> {
         uid: pod.metadata.uid.clone()?,
         name: pod.metadata.name.clone()?,
         class,
+        parked: is_swapped(pod),
         cost,
         created: created.map_or(0, |time| time.0.as_second()),
     })

@@ -11,8 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use pilotlight_crds::Function;
-use pilotlight_crds::policy::IdleRung;
-use pilotlight_scaling::{ActivatorId, Millis};
+use pilotlight_scaling::{ActivatorId, Millis, Rung};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +31,7 @@ use super::pods::PodChange;
 use super::progress::{Done, Progress};
 use super::registry::Registry;
 use super::schedule::{Schedule, Trigger};
-use super::situation::{self, RevisionRead, Step, StepKind};
+use super::situation::{self, RevisionRead, Step};
 use super::stepdown::StepOutcome;
 use super::stream::Heard;
 use super::view::{Moved, Snapshot};
@@ -253,11 +252,11 @@ impl<C: Cluster> Evaluation<C> {
                 floor_until,
                 led_since: self.led_since(key),
                 rung,
-                available: situation::available(&function.spec, self.inbox.refusal(key).is_some()),
+                available: situation::available(&function.spec, self.inbox.refuses(key, Rung::Throttled)),
                 adaptive: function.spec.scaling.is_adaptive().then(|| footprint::expected(&function.spec)),
             };
-            let throttles = function.spec.scaling.asks_for(IdleRung::Throttled);
-            let (step, check) = self.decide(key, active, &scene, throttles, &pods, trigger, now);
+            let wanted = situation::wanted(&function.spec);
+            let (step, check) = self.decide(key, active, &scene, wanted, &pods, trigger, now);
             next = [next, check].into_iter().flatten().min();
             // Floors of new revisions come first, revisions out of use last.
             let at = steps.iter().take_while(|step| step.to > step.from).count();
@@ -317,12 +316,12 @@ impl<C: Cluster> Evaluation<C> {
         };
         let after = progress.finish(&done, now);
         self.schedule.at(&done.key, after.look_at, Trigger::Change);
-        if done.step.kind == StepKind::Throttle {
+        if let Some(rung) = done.step.rung() {
             match &done.outcome {
                 StepOutcome::Failed(ClusterError::Refused { code: 1.., message }) => {
-                    self.inbox.set_refusal(&done.key, Some(message));
+                    self.inbox.set_refusal(&done.key, rung, Some(message));
                 }
-                StepOutcome::Moved { pods: 1.. } => self.inbox.set_refusal(&done.key, None),
+                StepOutcome::Moved { pods: 1.. } => self.inbox.set_refusal(&done.key, rung, None),
                 _ => {}
             }
         }

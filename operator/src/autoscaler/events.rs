@@ -26,6 +26,12 @@ pub enum ScalingEventKind {
     Throttled,
     /// Pods got their CPU back without a request.
     Restored,
+    /// Placeholders took the place of pods' functions, because nobody asks anything of them.
+    Parked,
+    /// Pods got their function back without a request.
+    Unparked,
+    /// Pods could not be parked.
+    ParkRefused,
     /// The API server refused to resize pods.
     ResizeRefused,
     /// A step down was put off again and again, because an activator does not answer.
@@ -43,6 +49,9 @@ impl ScalingEventKind {
             Self::ScaledToZero => "ScaledToZero",
             Self::Throttled => "Throttled",
             Self::Restored => "Restored",
+            Self::Parked => "Parked",
+            Self::Unparked => "Unparked",
+            Self::ParkRefused => "ParkRefused",
             Self::ResizeRefused => "ResizeRefused",
             Self::StepDownBlocked => "StepDownBlocked",
             Self::ScaleRefused => "ScaleRefused",
@@ -51,6 +60,6 @@ impl ScalingEventKind {
 
     /// Whether the Event is a Warning.
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::StepDownBlocked | Self::ScaleRefused | Self::ResizeRefused)
+        matches!(self, Self::StepDownBlocked | Self::ScaleRefused | Self::ResizeRefused | Self::ParkRefused)
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pilotlight_scaling::Rung;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -14,8 +15,8 @@ struct Told {
     changed: BTreeSet<FunctionKey>,
     floors: HashMap<FunctionKey, BTreeMap<String, u32>>,
     leads: HashMap<FunctionKey, Lead>,
-    /// Why pods could not be throttled.
-    refusals: HashMap<FunctionKey, String>,
+    /// Which rung pods could not be put on, and why.
+    refusals: HashMap<FunctionKey, (Rung, String)>,
     fail_open: bool,
     all_changed: bool,
 }
@@ -135,18 +136,24 @@ impl Inbox {
         self.lock().fail_open
     }
 
-    /// Why a Function's pods could not be throttled.
-    pub(super) fn refusal(&self, key: &FunctionKey) -> Option<String> {
+    /// Which rung a Function's pods could not be put on, and why.
+    pub(super) fn refusal(&self, key: &FunctionKey) -> Option<(Rung, String)> {
         self.lock().refusals.get(key).cloned()
     }
 
-    /// Notes that a Function's pods could be throttled, or why not.
-    pub(super) fn set_refusal(&self, key: &FunctionKey, why: Option<&str>) {
+    /// Whether a Function's pods could not be put on a rung.
+    pub(super) fn refuses(&self, key: &FunctionKey, rung: Rung) -> bool {
+        self.refusal(key).is_some_and(|(refused, _)| refused == rung)
+    }
+
+    /// Notes that a Function's pods could be put on a rung, or why not.
+    pub(super) fn set_refusal(&self, key: &FunctionKey, rung: Rung, why: Option<&str>) {
         let mut told = self.lock();
         match why {
-            Some(why) => told.refusals.insert(key.clone(), why.to_owned()),
-            None => told.refusals.remove(key),
-        };
+            Some(why) => drop(told.refusals.insert(key.clone(), (rung, why.to_owned()))),
+            None if told.refusals.get(key).is_some_and(|(known, _)| *known == rung) => drop(told.refusals.remove(key)),
+            None => {}
+        }
     }
 
     /// Forgets a Function that is gone.

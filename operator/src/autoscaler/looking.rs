@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::Function;
+use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{Millis, Rung, idle};
 use tracing::debug;
 
@@ -67,7 +68,7 @@ impl<C: Cluster> Evaluation<C> {
         key: &FunctionKey,
         active: &RevisionRead,
         scene: &Scene,
-        throttles: bool,
+        wanted: Rungs,
         pods: &[Arc<Pod>],
         trigger: Trigger,
         now: Millis,
@@ -86,7 +87,7 @@ impl<C: Cluster> Evaluation<C> {
         );
         let step = if decision.replicas == active.replicas {
             let past = self.inbox.fail_open() || self.inbox.lead(key) == Some(Lead::Elsewhere);
-            situation::rung_step(active, &decision, throttles, past, pods)
+            situation::rung_step(active, &decision, wanted, past, pods)
         } else {
             let (from, to, reason) = (active.replicas, decision.replicas, decision.reason.to_string());
             Some(Step { kind: StepKind::Scale, revision: active.name.clone(), from, to, reason })

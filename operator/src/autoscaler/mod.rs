@@ -24,6 +24,7 @@ mod lines;
 mod looking;
 mod membership;
 mod metrics;
+pub mod parking;
 mod pods;
 mod progress;
 mod registry;
@@ -231,8 +232,8 @@ impl AutoscalerHandle {
         self.inbox.set_fail_open(fail_open);
     }
 
-    /// Why pods could not be throttled when that was last tried. `None`: they could, or it was not tried.
-    pub fn throttling_refused(&self, namespace: &str, name: &str) -> Option<String> {
+    /// Which rung pods could not be put on when that was last tried, and why. `None`: they could, or it was not tried.
+    pub fn rung_refused(&self, namespace: &str, name: &str) -> Option<(pilotlight_scaling::Rung, String)> {
         self.inbox.refusal(&FunctionKey::new(namespace, name))
     }
 

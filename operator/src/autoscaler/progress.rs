@@ -231,23 +231,25 @@ fn moved(done: &Done, pods: usize) -> Option<ScalingEvent> {
     if pods == 0 {
         return None;
     }
-    let throttled = *kind == StepKind::Throttle;
     info!(
         function = %done.key.name, namespace = %done.key.namespace, revision = %revision,
-        pods, throttled, reason = %reason, millis = done.took.as_millis(),
-        "Resized"
+        pods, direction = done.step.direction(), reason = %reason, millis = done.took.as_millis(),
+        "Moved pods to another rung"
     );
-    let message = if throttled {
-        format!("Took the CPU of {pods} pods of {revision}: {reason}")
-    } else {
-        format!("Gave {pods} pods of {revision} their CPU back: {reason}")
+    let (kind, message) = match kind {
+        StepKind::Scale => return None,
+        StepKind::Throttle => {
+            (ScalingEventKind::Throttled, format!("Took the CPU of {pods} pods of {revision}: {reason}"))
+        }
+        StepKind::Restore => {
+            (ScalingEventKind::Restored, format!("Gave {pods} pods of {revision} their CPU back: {reason}"))
+        }
+        StepKind::Park => (ScalingEventKind::Parked, format!("Parked {pods} pods of {revision}: {reason}")),
+        StepKind::Unpark => {
+            (ScalingEventKind::Unparked, format!("Gave {pods} pods of {revision} their function back: {reason}"))
+        }
     };
-    Some(ScalingEvent {
-        namespace: done.key.namespace.clone(),
-        name: done.key.name.clone(),
-        kind: if throttled { ScalingEventKind::Throttled } else { ScalingEventKind::Restored },
-        message,
-    })
+    Some(ScalingEvent { namespace: done.key.namespace.clone(), name: done.key.name.clone(), kind, message })
 }
 
 /// An event for a refusal that a person should see; a Deployment that is gone or an API server out of reach heals by itself.
@@ -258,14 +260,18 @@ fn refused(done: &Done, error: &ClusterError) -> Option<ScalingEvent> {
     Some(ScalingEvent {
         namespace: done.key.namespace.clone(),
         name: done.key.name.clone(),
-        kind: if done.step.kind == StepKind::Scale {
-            ScalingEventKind::ScaleRefused
-        } else {
-            ScalingEventKind::ResizeRefused
+        kind: match done.step.kind {
+            StepKind::Scale => ScalingEventKind::ScaleRefused,
+            StepKind::Throttle | StepKind::Restore => ScalingEventKind::ResizeRefused,
+            StepKind::Park | StepKind::Unpark => ScalingEventKind::ParkRefused,
         },
         message: match done.step.kind {
             StepKind::Scale => {
                 format!("Could not scale {} from {} to {}: {error}", done.step.revision, done.step.from, done.step.to)
+            }
+            StepKind::Park => format!("Could not park the pods of {}: {error}", done.step.revision),
+            StepKind::Unpark => {
+                format!("Could not give the pods of {} their function back: {error}", done.step.revision)
             }
             StepKind::Throttle => format!("Could not throttle the pods of {}: {error}", done.step.revision),
             StepKind::Restore => format!("Could not give the pods of {} their CPU back: {error}", done.step.revision),

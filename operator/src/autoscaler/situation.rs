@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_REVISION};
+use pilotlight_crds::park::Parking;
 use pilotlight_crds::policy::{self, Scaling, ScalingMetric};
 use pilotlight_crds::throttle::{is_marked, to_give_back};
 use pilotlight_crds::{Function, FunctionSpec};
@@ -16,6 +17,7 @@ use pilotlight_scaling::idle::{IdleReason, Rungs, Step as IdleStep};
 use pilotlight_scaling::{Cause, Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
 use std::sync::Arc;
 
+use super::parking::{self, can_be_parked, can_end};
 use super::throttle::can_be_throttled;
 use crate::observe::all_throttled;
 
@@ -42,6 +44,10 @@ pub(super) enum StepKind {
     Throttle,
     /// Pods get it back.
     Restore,
+    /// Placeholders take the place of functions that nobody uses.
+    Park,
+    /// Pods get their function back.
+    Unpark,
 }
 
 /// Something to do.
@@ -61,8 +67,19 @@ impl Step {
         match self.kind {
             StepKind::Throttle => "throttle",
             StepKind::Restore => "restore",
+            StepKind::Park => "park",
+            StepKind::Unpark => "unpark",
             StepKind::Scale if self.to > self.from => "up",
             StepKind::Scale => "down",
+        }
+    }
+
+    /// The rung that it takes pods to.
+    pub(super) fn rung(&self) -> Option<Rung> {
+        match self.kind {
+            StepKind::Throttle => Some(Rung::Throttled),
+            StepKind::Park => Some(Rung::Parked),
+            StepKind::Scale | StepKind::Restore | StepKind::Unpark => None,
         }
     }
 }
@@ -97,6 +114,7 @@ fn steps(scaling: &Scaling) -> Vec<IdleStep> {
     let step = |after_seconds: u32, rung| IdleStep { after_seconds: after_seconds.into(), rung, replicas: 1 };
     let steps = scaling.idle_steps().into_iter().map(|stated| match stated.rung {
         policy::IdleRung::Throttled => step(stated.after_seconds, Rung::Throttled),
+        policy::IdleRung::Parked => step(stated.after_seconds, Rung::Parked),
         policy::IdleRung::Zero => IdleStep::to_zero(stated.after_seconds),
     });
     steps.collect()
@@ -105,10 +123,10 @@ fn steps(scaling: &Scaling) -> Vec<IdleStep> {
 /// The rungs that a Function's pods can be on. What its author states is tried, whatever its pods look like; the adaptive policy leaves out what could
 /// do harm: a process without CPU may fail a liveness probe, and would be restarted.
 pub(super) fn available(spec: &FunctionSpec, throttling_refused: bool) -> Rungs {
-    let rungs = Rungs::ALL.without(Rung::Parked);
     if !spec.scaling.is_adaptive() {
-        return rungs;
+        return if parking::unfit(spec).is_some() { Rungs::ALL.without(Rung::Parked) } else { Rungs::ALL };
     }
+    let rungs = Rungs::ALL.without(Rung::Parked);
     let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
     let limited = limits.is_some_and(|limits| limits.contains_key("cpu"));
     let by_exec = spec.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some());
@@ -116,7 +134,14 @@ pub(super) fn available(spec: &FunctionSpec, throttling_refused: bool) -> Rungs 
     if harmless && !throttling_refused { rungs } else { rungs.without(Rung::Throttled) }
 }
 
-/// The rung that the pods of a revision are on.
+/// The rungs that the spec may ever ask for.
+pub(super) fn wanted(spec: &FunctionSpec) -> Rungs {
+    let all = [(policy::IdleRung::Throttled, Rung::Throttled), (policy::IdleRung::Parked, Rung::Parked)];
+    let unasked = all.into_iter().filter(|(asked, _)| !spec.scaling.asks_for(*asked));
+    unasked.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))
+}
+
+/// The rung that the pods of a revision are on, by what they reserve: parked ones reserve what they did before.
 pub(super) fn rung(active: &RevisionRead, pods: &[Arc<Pod>]) -> Rung {
     if active.replicas == 0 {
         return Rung::Zero;
@@ -206,17 +231,21 @@ fn step(revision: &RevisionRead, to: u32, reason: &str) -> Step {
 /// pods past them, or soon may.
 ///
 /// Whoever has a request gives its pod the CPU back, so that pods are given it here only ahead of a request, where throttling ended otherwise, and where
-/// somebody died at it. That samples are missing is no such reason. `throttles`: pods may be throttled by the spec.
+/// somebody died at it. That samples are missing is no such reason. `wanted`: rungs that pods may be put on by the spec.
 pub(super) fn rung_step(
     active: &RevisionRead,
     decision: &Decision,
-    throttles: bool,
+    wanted: Rungs,
     past_activators: bool,
     pods: &[Arc<Pod>],
 ) -> Option<Step> {
     let of_revision = || pods.iter().filter(|pod| pod.labels().get(LABEL_REVISION) == Some(&active.name));
     let ahead = matches!(decision.reason.cause, Cause::Ladder(IdleReason::Prewarm { .. }));
-    let left = throttles && !past_activators && !ahead;
+    let parks = wanted.contains(Rung::Parked) && !past_activators;
+    if let Some(kind) = parking_step(decision, parks, of_revision) {
+        return Some(Step { kind, ..step(active, active.replicas, &decision.reason.to_string()) });
+    }
+    let left = wanted.contains(Rung::Throttled) && !past_activators && !ahead;
     let kind = match decision.rung {
         Rung::Throttled if of_revision().any(|pod| can_be_throttled(pod)) => StepKind::Throttle,
         Rung::Active if of_revision().any(|pod| to_give_back(pod).is_some() && !(left && is_marked(pod))) => {
@@ -225,6 +254,25 @@ pub(super) fn rung_step(
         _ => return None,
     };
     Some(Step { kind, ..step(active, active.replicas, &decision.reason.to_string()) })
+}
+
+/// What takes pods to the rung Parked, or back from it.
+///
+/// Whoever has a request asks for one pod's function, so that functions are asked for here only where others are in use already, and where
+/// nobody would: the author wants the rung no more, or requests reach pods past the activators.
+fn parking_step<'p, P: Iterator<Item = &'p Arc<Pod>>>(
+    decision: &Decision,
+    wanted: bool,
+    pods: impl Fn() -> P,
+) -> Option<StepKind> {
+    let parked = || pods().filter_map(|pod| Parking::of(pod));
+    let in_use = || pods().any(|pod| Parking::of(pod).is_none() && pod.metadata.deletion_timestamp.is_none());
+    match decision.rung {
+        Rung::Parked if pods().any(|pod| can_be_parked(pod)) => Some(StepKind::Park),
+        Rung::Active if wanted => (in_use() && parked().any(|parking| can_end(&parking))).then_some(StepKind::Unpark),
+        Rung::Active | Rung::Throttled if !wanted => parked().any(|p| can_end(&p)).then_some(StepKind::Unpark),
+        _ => None,
+    }
 }
 
 /// When the next revision will have been out of use for long enough.

@@ -47,7 +47,7 @@ pub(super) struct StepDown {
 pub(super) enum StepOutcome {
     /// The Deployment has this many replicas now: those wanted, or more where not enough pods were free.
     Scaled { replicas: u32 },
-    /// So many pods were throttled, or got their CPU back.
+    /// So many pods were throttled or parked, or got back what they had.
     Moved { pods: usize },
     /// The Deployment has other replicas than the decision saw: decide again.
     Stale { replicas: u32 },
@@ -383,9 +383,10 @@ fn is_busy(outcome: &StepOutcome) -> bool {
     matches!(outcome, StepOutcome::Busy { .. })
 }
 
-/// Pods in the order in which Kubernetes removes them; among equals those that are marked already, then the youngest.
+/// Pods in the order in which Kubernetes removes them; among equals first those without their function, then those that are marked already,
+/// then the youngest.
 fn in_removal_order(pods: &[PodRead]) -> Vec<&PodRead> {
     let mut ordered: Vec<_> = pods.iter().collect();
-    ordered.sort_by_key(|pod| (pod.class, pod.cost, std::cmp::Reverse(pod.created)));
+    ordered.sort_by_key(|pod| (pod.class, !pod.parked, pod.cost, std::cmp::Reverse(pod.created)));
     ordered
 }

@@ -76,6 +76,8 @@ impl<C: Cluster> Task<C> {
             StepKind::Scale => steps.run(&down).await,
             StepKind::Throttle => steps.throttle(&down).await,
             StepKind::Restore => steps.restore(&down).await,
+            StepKind::Park => steps.park(&down).await,
+            StepKind::Unpark => steps.unpark(&down).await,
         }
     }
 }

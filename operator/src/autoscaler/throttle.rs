@@ -6,6 +6,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::control::{DrainPurpose, DrainScope};
+use pilotlight_crds::park::Parking;
 use pilotlight_crds::throttle::{self, Cpu};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -129,5 +130,6 @@ impl<C: Cluster> Steps<'_, C> {
 
 /// Whether a pod serves, and has CPU to give.
 pub(super) fn can_be_throttled(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none() && is_ready(pod) && throttle::to_take(pod).is_some()
+    let active = pod.metadata.deletion_timestamp.is_none() && is_ready(pod) && Parking::of(pod).is_none();
+    active && throttle::to_take(pod).is_some()
 }

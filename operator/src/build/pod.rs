@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
+use pilotlight_crds::park;
+use pilotlight_crds::policy::IdleRung;
 use pilotlight_crds::workload::{FunctionVolume, Protocol, PullPolicy};
 use pilotlight_crds::{FunctionSpec, names};
 use std::collections::BTreeMap;
@@ -60,10 +62,21 @@ fn pod_spec(function: &str, revision: &str, spec: &FunctionSpec) -> PodSpec {
 }
 
 fn container(function: &str, revision: &str, spec: &FunctionSpec) -> Container {
+    let mut container = bare(function, revision, spec);
+    // Whoever holds the function's place has to answer its probes, and knows no more than its environment.
+    let ports: Vec<_> = park::probe_ports(&container).iter().map(u16::to_string).collect();
+    if !ports.is_empty() {
+        let (name, value) = (park::ENV_PROBE_PORTS.to_owned(), Some(ports.join(",")));
+        container.env.get_or_insert_default().push(EnvVar { name, value, value_from: None });
+    }
+    container
+}
+
+fn bare(function: &str, revision: &str, spec: &FunctionSpec) -> Container {
     Container {
         name: names::CONTAINER.to_owned(),
         image: Some(spec.image.clone()),
-        image_pull_policy: spec.image_pull_policy.map(pull_policy),
+        image_pull_policy: spec.image_pull_policy.or_else(|| pinned(spec)).map(pull_policy),
         command: non_empty(spec.command.clone()),
         args: non_empty(spec.args.clone()),
         env: Some(env(function, revision, spec)),
@@ -85,6 +98,10 @@ fn container(function: &str, revision: &str, spec: &FunctionSpec) -> Container {
     }
 }
 
+fn is_ours(variable: &str) -> bool {
+    RESERVED_ENV.contains(&variable) || variable == park::ENV_PROBE_PORTS
+}
+
 /// Ours come first, so that the author's may refer to them as `$(PORT)`.
 fn env(function: &str, revision: &str, spec: &FunctionSpec) -> Vec<EnvVar> {
     let port = spec.port.to_string();
@@ -93,7 +110,7 @@ fn env(function: &str, revision: &str, spec: &FunctionSpec) -> Vec<EnvVar> {
         .iter()
         .zip(values)
         .map(|(name, value)| EnvVar { name: (*name).to_owned(), value: Some(value.to_owned()), value_from: None })
-        .chain(spec.env.iter().filter(|variable| !RESERVED_ENV.contains(&variable.name.as_str())).cloned())
+        .chain(spec.env.iter().filter(|variable| !is_ours(&variable.name)).cloned())
         .collect()
 }
 
@@ -107,6 +124,11 @@ fn default_readiness_probe(spec: &FunctionSpec) -> Probe {
         period_seconds: Some(1),
         ..Probe::default()
     }
+}
+
+/// A parked pod's function comes back without a registry's help, and the policy of a running pod cannot be changed.
+fn pinned(spec: &FunctionSpec) -> Option<PullPolicy> {
+    spec.scaling.asks_for(IdleRung::Parked).then_some(PullPolicy::IfNotPresent)
 }
 
 fn pull_policy(policy: PullPolicy) -> String {

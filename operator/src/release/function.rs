@@ -6,18 +6,22 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
+use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::workload::Protocol;
 use pilotlight_crds::{Function, names, throttle};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 use crate::apply::release_selector;
+use crate::autoscaler::parking::can_end;
 use crate::build::pod::port_name;
 use crate::build::{owns, revision_selector};
 use crate::cpu::{end_boost, give_back};
 
 /// Between two looks at what Kubernetes made of a selector; it takes a moment.
 const LOOK: Duration = Duration::from_millis(100);
+/// Longest wait for functions that come back in parked pods.
+const COMING_BACK: Duration = Duration::from_secs(20);
 
 /// A Function whose Deployment has been given a replica, and whose Service does not lead past the activators yet.
 pub(super) struct Releasing {
@@ -59,7 +63,9 @@ impl Releasing {
             bail!("the Deployment {revision} is not the Function's");
         }
         scale_to_one(&deployments, &revision).await?;
-        unthrottle(&client, &namespace, &revision).await.context("cannot give its throttled pods their CPU back")?;
+        bring_back(&client, &namespace, &revision, Duration::ZERO)
+            .await
+            .context("cannot give its idle pods back what they had")?;
         let protocol = spoken(&deployment).unwrap_or(function.spec.protocol);
         Ok(Some(Self { client, function, namespace, revision, protocol }))
     }
@@ -86,6 +92,9 @@ impl Releasing {
         {
             bail!("the Service {name} is not the Function's");
         }
+        bring_back(&self.client, namespace, revision, COMING_BACK)
+            .await
+            .context("cannot give its parked pods their function back")?;
         release_selector(&services, function, self.protocol, revision_selector(name, revision))
             .await
             .context("cannot give the Service its selector")?;
@@ -155,17 +164,48 @@ async fn scale_to_one(deployments: &Api<Deployment>, revision: &str) -> anyhow::
     }
 }
 
-/// Nobody would give pods their CPU back any more when requests come, nor take it from those that have started.
-async fn unthrottle(client: &Client, namespace: &str, revision: &str) -> kube::Result<()> {
+/// Nobody would give pods their CPU or their function back any more when requests come, nor take CPU from those that have started.
+///
+/// `patience`: how long to wait until they are there.
+async fn bring_back(client: &Client, namespace: &str, revision: &str, patience: Duration) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let of_revision = ListParams::default().labels(&format!("{}={revision}", names::LABEL_REVISION));
-    for pod in pods.list(&of_revision).await?.items {
-        if throttle::to_give_back(&pod).is_some() {
-            give_back(client.clone(), namespace, &pod).await?;
+    let give_up = Instant::now() + patience;
+    loop {
+        let listed = pods.list(&of_revision).await?.items;
+        let live = || listed.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        for pod in live() {
+            if throttle::to_give_back(pod).is_some() {
+                give_back(client.clone(), namespace, pod).await?;
+            }
+            end_boost(client.clone(), namespace, pod).await?;
+            if let Some(parking) = Parking::of(pod).filter(can_end) {
+                unpark(&pods, &pod.name_any(), &parking).await?;
+            }
         }
-        end_boost(client.clone(), namespace, &pod).await?;
+        // What Kubernetes calls ready may be the placeholder.
+        if live().all(|pod| park::turn(pod) == 0 && Parking::of(pod).is_none() || park::function_runs(pod)) {
+            return Ok(());
+        }
+        if Instant::now() >= give_up {
+            if !patience.is_zero() {
+                tracing::warn!(revision, namespace, "a parked pod has not got its function back in time");
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
     }
-    Ok(())
+}
+
+/// If it is still as it was seen; else the next look tells.
+async fn unpark(pods: &Api<Pod>, name: &str, parking: &Parking) -> kube::Result<()> {
+    let by_operator =
+        PatchParams { field_manager: Some(names::MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
+    match pods.patch(name, &by_operator, &Patch::Strategic(parking.end())).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits until Kubernetes' own slice of the Service has a ready address.

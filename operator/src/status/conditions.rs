@@ -10,8 +10,11 @@ use pilotlight_crds::diagnosis::BeaconState;
 use pilotlight_crds::policy::{Beacon, IdleRung};
 use pilotlight_crds::status::{RevisionState, Rung};
 
+use pilotlight_scaling::Rung as ScalingRung;
+
 use super::evidence::worst;
 use super::{StatusInput, Verdict};
+use crate::autoscaler::parking;
 use crate::route::Route;
 
 /// Reason of `Ready=False` and `Stalled=True`: the spec contradicts itself.
@@ -175,9 +178,18 @@ fn route(input: &StatusInput<'_>) -> Say {
 
 /// What an author asked for and does not get.
 fn rung_unavailable(input: &StatusInput<'_>) -> Option<Say> {
-    let why = input.throttling_refused.filter(|_| input.function.spec.scaling.asks_for(IdleRung::Throttled))?;
-    let message = format!("Pods stay Active instead of Throttled: {why}");
-    Some(Say::new(Some(true), condition::RESIZE_REFUSED, message))
+    if let Some(why) = parking::unfit(&input.function.spec) {
+        let message = format!("Pods go to Zero, or stay where a floor keeps them, instead of Parked: {why}");
+        return Some(Say::new(Some(true), condition::SHAPE_UNFIT, message));
+    }
+    let (rung, why) = input.rung_refused?;
+    let scaling = &input.function.spec.scaling;
+    let reason = match rung {
+        ScalingRung::Throttled if scaling.asks_for(IdleRung::Throttled) => condition::RESIZE_REFUSED,
+        ScalingRung::Parked if scaling.asks_for(IdleRung::Parked) => condition::PARK_REFUSED,
+        _ => return None,
+    };
+    Some(Say::new(Some(true), reason, format!("Pods stay Active instead of {rung}: {why}")))
 }
 
 /// A start that takes as long as it did without `coldStart.cpuBoost`, and why.
@@ -241,6 +253,10 @@ fn ready(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Say {
 }
 
 fn active(status: &FunctionStatus) -> Say {
+    if status.rung == Some(Rung::Parked) {
+        let message = "Placeholders hold the place of pods; the next request brings the function back";
+        return Say::new(Some(false), condition::PARKED, message);
+    }
     if status.rung == Some(Rung::Throttled) {
         return Say::new(Some(true), condition::THROTTLED, "Pods have next to no CPU; the next request gives it back");
     }

@@ -20,7 +20,7 @@ use pilotlight_crds::{Function, FunctionStatus, names};
 use crate::apply::Applied;
 use crate::build::deployment::Revision;
 use crate::contention::Contention;
-use crate::observe::{Observed, all_throttled};
+use crate::observe::{Observed, all_parked, all_throttled};
 use crate::validate::Problem;
 use evidence::Evidence;
 
@@ -50,8 +50,8 @@ pub struct StatusInput<'a> {
     pub contested: Option<&'a Contention>,
     /// What the autoscaler knows of it while nobody asks anything.
     pub idle: Option<&'a IdleStatus>,
-    /// Why pods could not be throttled.
-    pub throttling_refused: Option<&'a str>,
+    /// Which rung pods could not be put on, and why.
+    pub rung_refused: Option<(pilotlight_scaling::Rung, &'a str)>,
     /// Why starting pods could not be given more CPU.
     pub boost_refused: Option<&'a str>,
     /// External domain of Functions.
@@ -188,10 +188,12 @@ fn rung(input: &StatusInput<'_>) -> Rung {
         && input.verdicts.first().is_some_and(|latest| latest.state == RevisionState::Pending);
     let asked = input.observed.deployments.iter().any(|d| d.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0) > 0);
     let there = input.verdicts.iter().any(|v| v.evidence.replicas > 0);
-    match (proving || asked || there, all_throttled(input.observed.pods.iter().map(AsRef::as_ref))) {
-        (false, _) => Rung::Zero,
-        (true, false) => Rung::Active,
-        (true, true) => Rung::Throttled,
+    let pods = || input.observed.pods.iter().map(AsRef::as_ref);
+    match proving || asked || there {
+        false => Rung::Zero,
+        true if all_parked(pods()) => Rung::Parked,
+        true if all_throttled(pods()) => Rung::Throttled,
+        true => Rung::Active,
     }
 }
 

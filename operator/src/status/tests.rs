@@ -12,6 +12,7 @@ use kube::api::ObjectMeta;
 use pilotlight_crds::FunctionSpec;
 use pilotlight_crds::condition::get;
 use pilotlight_crds::diagnosis::PodEvent;
+use pilotlight_scaling::Rung as ScalingRung;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ struct Situation {
     problems: Vec<Problem>,
     applied: Applied,
     wanted: Vec<Revision>,
-    /// Why pods could not be throttled.
-    refused: Option<String>,
+    /// Which rung pods could not be put on, and why.
+    refused: Option<(ScalingRung, String)>,
     now: i64,
 }
 
@@ -115,8 +116,8 @@ impl Situation {
             owner: None,
             contested: Contention::of(&self.observed.deployments, now).as_ref(),
             idle: None,
-            throttling_refused: self.refused.as_deref(),
-            boost_refused: self.refused.as_deref(),
+            rung_refused: self.refused.as_ref().map(|(rung, why)| (*rung, why.as_str())),
+            boost_refused: self.refused.as_ref().map(|(_, why)| why.as_str()),
             domain: None,
             now,
         });

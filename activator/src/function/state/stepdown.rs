@@ -17,10 +17,11 @@ impl<W> State<W> {
         let in_flight = self.endpoints.in_flight_of(&request.scope);
         let queued = match request.scope {
             DrainScope::All { .. } => self.queued(),
+            DrainScope::Pods { .. } if request.purpose == DrainPurpose::Park => self.queued(),
             DrainScope::Pods { .. } => 0,
         };
         // Samples are told when a second is over: what happened since, whoever decided does not know.
-        let unheard = request.purpose == DrainPurpose::Throttle && self.was_asked_lately(now);
+        let unheard = request.purpose != DrainPurpose::Remove && self.was_asked_lately(now);
         if in_flight > 0 || queued > 0 || unheard {
             return DrainResponse::Busy { in_flight, queued };
         }
@@ -32,6 +33,9 @@ impl<W> State<W> {
     pub fn begin_drain(&mut self, now: Instant, request: &DrainRequest) {
         let expires = now + Duration::from_millis(request.ttl_millis);
         self.handshakes.open(request, expires);
+        if request.purpose == DrainPurpose::Park {
+            self.endpoints.agree(&request.scope);
+        }
         self.refresh(now);
     }
 
@@ -43,8 +47,10 @@ impl<W> State<W> {
     /// Ends a hand-shake. One that is unknown or was fenced changes nothing.
     pub fn release_handshake(&mut self, now: Instant, id: &str, outcome: DrainOutcome) {
         let Some((scope, purpose)) = self.handshakes.close(id) else { return };
-        if (outcome, purpose) == (DrainOutcome::Committed, DrainPurpose::Remove) {
-            self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
+        match (outcome, purpose) {
+            (DrainOutcome::Committed, DrainPurpose::Remove) => self.endpoints.condemn(&scope, now + CONDEMNED_FOR),
+            (DrainOutcome::Committed, DrainPurpose::Park) => self.endpoints.park(&scope),
+            _ => {}
         }
         self.refresh(now);
     }

@@ -200,6 +200,7 @@ fn status(status: StatusCode) -> Answer {
 type OnListing = Box<dyn FnOnce(&mut Model) + Send>;
 /// What a write does in place of the ordinary.
 type OnWrite = Box<dyn Fn(&mut Model) -> ClusterError + Send>;
+type OnSwap = Box<dyn Fn(&mut Model) -> Option<ClusterError> + Send>;
 
 /// The state of the model.
 #[derive(Default)]
@@ -212,6 +213,8 @@ pub(super) struct Model {
     pub(super) whole: Vec<Pod>,
     /// What the next resizes do in place of the ordinary.
     pub(super) on_resize: Vec<OnWrite>,
+    /// What happens as the next swaps of an image arrive, and how they fail.
+    pub(super) on_swap: Vec<OnSwap>,
     pub(super) costs: BTreeMap<String, i32>,
     pub(super) listings: u32,
     pub(super) on_listing: BTreeMap<u32, OnListing>,
@@ -238,6 +241,9 @@ impl Model {
         }
         for (key, value) in patch["metadata"]["annotations"].as_object().into_iter().flatten() {
             pod.annotations_mut().insert(key.clone(), value.as_str().unwrap().to_owned());
+        }
+        if let Some(image) = patch.pointer("/spec/containers/0/image").and_then(Value::as_str) {
+            pod.spec.as_mut().unwrap().containers[0].image = Some(image.to_owned());
         }
         if let Some(container) = patch.pointer("/spec/containers/0/resources") {
             let spec = pod.spec.as_mut().unwrap();
@@ -332,7 +338,13 @@ impl Cluster for FakeCluster {
     }
 
     async fn patch_pod(&self, _: &str, pod: &str, patch: Value) -> Result<Pod, ClusterError> {
-        self.with(|model| model.patch(pod, &patch))
+        self.with(|model| {
+            let swaps = patch.pointer("/spec/containers/0/image").is_some();
+            if let Some(error) = model.on_swap.pop_if(|_| swaps).and_then(|happens| happens(model)) {
+                return Err(error);
+            }
+            model.patch(pod, &patch)
+        })
     }
 
     async fn resize_pod(&self, _: &str, pod: &str, patch: Value) -> Result<(), ClusterError> {

@@ -5,5 +5,6 @@ mod fakes;
 mod idling;
 mod knowing;
 mod listening;
+mod parking;
 mod stepping;
 mod throttling;

@@ -49,7 +49,7 @@ async fn step_within(
 }
 
 fn pod(name: &str, class: RemovalClass, created: i64) -> PodRead {
-    PodRead { uid: name.to_owned(), name: name.to_owned(), class, cost: 0, created }
+    PodRead { uid: name.to_owned(), name: name.to_owned(), class, parked: false, cost: 0, created }
 }
 
 #[tokio::test]

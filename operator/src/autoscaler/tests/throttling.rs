@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainScope};
 use pilotlight_crds::throttle::{Cpu, is_marked, to_give_back, to_take};
+use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
 use serde_json::json;
 use std::sync::Arc;
@@ -163,6 +164,7 @@ fn done(rung: Rung, wanted: bool, past: bool, limit: &str, marked: bool) -> Opti
     let reason = Reason { cause, bound: None };
     let decision = Decision { replicas: 1, rung, reason, idle: None, next_check: None, memory: Memory::default() };
     let active = RevisionRead { name: "hello-1".to_owned(), replicas: 1, ready: 1, resource_version: None };
+    let wanted = if wanted { Rungs::ALL } else { Rungs::PLAIN };
     rung_step(&active, &decision, wanted, past, &[Arc::new(object)]).map(|step| step.kind)
 }
 

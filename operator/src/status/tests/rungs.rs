@@ -51,7 +51,7 @@ fn the_rung_is_throttled_once_the_cpu_was_taken_and_not_when_it_is_about_to_be()
 fn a_rung_that_the_api_server_refuses_is_said_where_the_author_asked_for_it() {
     let mut s = Situation::new();
     s.set_pod("hello-1", ready_pod());
-    s.refused = Some("this cluster cannot resize running pods".to_owned());
+    s.refused = Some((ScalingRung::Throttled, "this cluster cannot resize running pods".to_owned()));
     assert!(get(&s.look().conditions, condition::RUNG_UNAVAILABLE).is_none(), "nobody asked for it");
     s.function.spec.scaling.idle =
         serde_json::from_value(json!({"steps": [{"afterSeconds": 5, "rung": "Throttled"}]})).unwrap();

@@ -68,7 +68,7 @@ fn a_beacon_that_does_not_run_is_a_warning_and_the_function_is_ready() {
 #[test]
 fn a_boost_that_the_api_server_refuses_is_said_where_the_author_asked_for_it() {
     let mut situation = Situation::new();
-    situation.refused = Some("this cluster cannot resize running pods".to_owned());
+    situation.refused = Some((ScalingRung::Throttled, "this cluster cannot resize running pods".to_owned()));
     assert_eq!(get(&situation.look().conditions, BOOST_UNAVAILABLE), None, "nobody asked for it");
     situation.function.spec.cold_start.cpu_boost = Some("2".to_owned());
     let refused = situation.look();

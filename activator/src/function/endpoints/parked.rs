@@ -1,0 +1,178 @@
+//! Endpoints whose pods are parked: a placeholder is in the function's place, or is about to be. They get no requests and are not probed until
+//! the function was asked for again.
+//!
+//! What always holds: an endpoint of a parked pod becomes Ready only by a probe that began after its function was asked for. News of the watch
+//! that are older than what is known are told by the pod's turn, which grows with each swap.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pilotlight_crds::control::DrainScope;
+
+use crate::function::handshake::covers;
+use crate::index::PodView;
+
+use super::{Endpoint, Endpoints, Phase};
+
+/// How long a function that was asked for may take to come back, where Kubernetes does not show it running, before another pod is asked for.
+pub const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// Where a pod stands between its function and a placeholder.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    parked: bool,
+    /// The turn in which it was parked.
+    parked_at: u64,
+    /// The turn in which its function was known to be there, or to come.
+    back_at: Option<u64>,
+    /// `back_at` when a hand-shake about parking began.
+    agreed_at: Option<u64>,
+    /// When its function was asked for.
+    asked: Option<Instant>,
+    /// It cannot be had.
+    failed: bool,
+}
+
+/// The parked pods of the active revision.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Asleep {
+    /// Uids of those whose function nobody has asked for.
+    pub resting: Vec<Arc<str>>,
+    /// Those whose function was asked for a moment ago.
+    pub waking: usize,
+    /// Until when the first of these may take.
+    pub look_at: Option<Instant>,
+    /// Those whose function does not come back.
+    pub lost: usize,
+}
+
+impl Endpoint {
+    /// Follows what the watch shows of it.
+    pub(super) fn follow_turns(&mut self, pod: &PodView) {
+        self.upstream.set_function_runs(pod.function_runs);
+        let turns = &mut self.turns;
+        let Some(parking) = &pod.parking else {
+            if !turns.parked {
+                turns.back_at = turns.back_at.max(Some(pod.turn));
+            } else if pod.turn >= turns.parked_at {
+                self.come_back(pod.turn);
+            }
+            return;
+        };
+        let known = turns.back_at.is_some_and(|back| parking.turn < back || (parking.turn == back && !parking.swapped));
+        let lies = turns.parked && turns.parked_at == parking.turn;
+        if !known && !lies {
+            self.lie_down(parking.turn);
+        }
+    }
+
+    fn lie_down(&mut self, turn: u64) {
+        self.turns = Turns { parked: true, parked_at: turn, back_at: self.turns.back_at, ..Turns::default() };
+        self.upstream.close_idle();
+        self.ramp = None;
+        if !matches!(self.phase, Phase::Draining | Phase::Condemned(_)) {
+            self.phase = Phase::Parked;
+        }
+    }
+
+    fn come_back(&mut self, turn: u64) {
+        (self.turns.parked, self.turns.back_at) = (false, Some(turn));
+        (self.was_ready, self.refused) = (false, false);
+        if self.phase == Phase::Parked {
+            self.phase = Phase::Starting;
+        }
+    }
+
+    /// Where it goes when it was out of use for another reason.
+    pub(super) fn next_phase(&self) -> Phase {
+        if self.turns.parked { Phase::Parked } else { Phase::Starting }
+    }
+
+    /// It answers.
+    pub(super) fn woke(&mut self) {
+        (self.turns.asked, self.turns.failed) = (None, false);
+    }
+
+    fn is_lost(&self, now: Instant) -> bool {
+        self.turns.failed
+            || self.turns.asked.is_some_and(|asked| asked + PATIENCE <= now && !self.upstream.function_runs())
+    }
+}
+
+impl Endpoints {
+    /// Notes how these pods stand while a hand-shake about parking them begins.
+    pub fn agree(&mut self, scope: &DrainScope) {
+        for endpoint in self.entries.iter_mut().flatten().filter(|e| covers(scope, &e.revision, &e.uid)) {
+            endpoint.turns.agreed_at = endpoint.turns.back_at;
+        }
+    }
+
+    /// These pods were parked, unless somebody has woken them since.
+    pub fn park(&mut self, scope: &DrainScope) {
+        for endpoint in self.entries.iter_mut().flatten().filter(|e| covers(scope, &e.revision, &e.uid)) {
+            let turns = &endpoint.turns;
+            if !turns.parked && turns.agreed_at == turns.back_at {
+                endpoint.lie_down(turns.back_at.unwrap_or(0) + 1);
+            }
+        }
+    }
+
+    /// A pod was found parked in this turn.
+    pub fn found_parked(&mut self, uid: &str, turn: u64) {
+        if let Some(endpoint) = self.entries.iter_mut().flatten().find(|e| *e.uid == *uid) {
+            endpoint.lie_down(turn);
+        }
+    }
+
+    /// The parked pods of the active revision.
+    pub fn asleep(&self, now: Instant) -> Asleep {
+        let mut asleep = Asleep::default();
+        for endpoint in self.iter().filter(|e| e.active && !e.blocked) {
+            let parked = endpoint.phase == Phase::Parked;
+            if !parked && (endpoint.turns.asked.is_none() || endpoint.phase != Phase::Starting) {
+                continue;
+            }
+            match endpoint.turns.asked {
+                _ if endpoint.is_lost(now) => asleep.lost += 1,
+                None => asleep.resting.push(endpoint.uid.clone()),
+                Some(asked) => {
+                    asleep.waking += 1;
+                    let patience = Some(asked + PATIENCE).filter(|at| *at > now);
+                    asleep.look_at = [asleep.look_at, patience].into_iter().flatten().min();
+                }
+            }
+        }
+        asleep
+    }
+
+    /// Notes that a pod's function is asked for. `false` where it is not parked, or was asked for before.
+    pub fn ask(&mut self, now: Instant, uid: &str) -> bool {
+        let endpoint = self.entries.iter_mut().flatten().find(|e| *e.uid == *uid);
+        let Some(endpoint) = endpoint.filter(|e| e.phase == Phase::Parked && e.turns.asked.is_none()) else {
+            return false;
+        };
+        endpoint.turns.asked = Some(now);
+        true
+    }
+
+    /// A pod has its function from this turn on: it may be probed.
+    pub fn unparked(&mut self, uid: &str, turn: u64) {
+        if let Some(endpoint) = self.entries.iter_mut().flatten().find(|e| *e.uid == *uid) {
+            endpoint.come_back(turn);
+        }
+    }
+
+    /// Nothing came of asking for a pod's function: it may be asked for again.
+    pub fn ask_again(&mut self, uid: &str) {
+        if let Some(endpoint) = self.entries.iter_mut().flatten().find(|e| *e.uid == *uid) {
+            endpoint.turns.asked = None;
+        }
+    }
+
+    /// A pod's function cannot be had.
+    pub fn lose(&mut self, uid: &str) {
+        if let Some(endpoint) = self.entries.iter_mut().flatten().find(|e| *e.uid == *uid) {
+            endpoint.turns.failed = true;
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What parked pods mean for a Function's state.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pilotlight_crds::control::DrainPurpose;
+use pilotlight_crds::park::Parking;
+
+use crate::endpoint::ProbeTarget;
+use crate::function::endpoints::Asleep;
+use crate::wake::Need;
+
+use super::State;
+
+impl<W> State<W> {
+    /// What brings the functions of parked pods back, where there are such; at the most as many as wait for one.
+    pub(super) fn unpark_need(&self, asleep: &Asleep) -> Option<Need> {
+        let each = if self.config.limit > 0 { self.config.limit } else { self.config.target };
+        let least = usize::try_from(self.config.wake_replicas).unwrap_or(1).max(1);
+        let wanted = self.queue.len().div_ceil(usize::try_from(each.max(1)).unwrap_or(usize::MAX)).max(least);
+        let uids: Vec<Arc<str>> = asleep.resting.iter().take(wanted.saturating_sub(asleep.waking)).cloned().collect();
+        if !uids.is_empty() {
+            return Some(Need::Unpark { uids });
+        }
+        (asleep.waking > 0).then_some(Need::Look { at: asleep.look_at })
+    }
+
+    /// Notes that a parked pod's function is asked for; its name. `None` where nothing is to be done about it.
+    pub fn ask(&mut self, now: Instant, uid: &str) -> Option<Arc<str>> {
+        let name = self.pod(uid)?.name.clone();
+        self.endpoints.ask(now, uid).then_some(name)
+    }
+
+    /// How a pod is parked, as the watch shows it. `Err`: it is not; the turn in which its function is back.
+    pub fn parking(&self, uid: &str) -> Option<Result<Parking, u64>> {
+        let pod = self.pod(uid).filter(|pod| pod.is_live())?;
+        Some(pod.parking.clone().ok_or(pod.turn))
+    }
+
+    /// A pod has its function from this turn on. The caller must probe the endpoints it gets.
+    pub fn unparked(&mut self, now: Instant, uid: &str, turn: u64) -> Vec<ProbeTarget> {
+        self.endpoints.unparked(uid, turn);
+        self.note_patched(now);
+        self.refresh(now);
+        self.endpoints.to_probe(&self.pods)
+    }
+
+    /// Nothing came of asking for a pod's function.
+    pub fn ask_again(&mut self, uid: &str) {
+        self.endpoints.ask_again(uid);
+    }
+
+    /// A pod's function cannot be had.
+    pub fn lose(&mut self, uid: &str) {
+        self.endpoints.lose(uid);
+    }
+
+    /// Nothing that was to park pods and had run out at `asked` can happen any more; these were parked, in these turns.
+    pub fn recalled(&mut self, now: Instant, asked: Instant, parked: &[(Arc<str>, u64)]) {
+        for (uid, turn) in parked {
+            self.endpoints.found_parked(uid, *turn);
+        }
+        self.handshakes.fenced(asked, DrainPurpose::Park);
+        self.refresh(now);
+    }
+}

@@ -1,0 +1,165 @@
+//! The step to the rung Parked, as a hand-shake for each pod, and the way back where no activator goes it.
+//!
+//! What always holds: a pod is marked, with the image that it has, before its image is swapped; it is swapped only while every activator keeps to
+//! having no request there, and only as it was marked, so that whoever takes the mark away has made sure that it does not happen.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use pilotlight_crds::control::{DrainPurpose, DrainScope};
+use pilotlight_crds::park::{self, Parking};
+use pilotlight_crds::policy::IdleRung;
+use pilotlight_crds::{FunctionSpec, names, throttle};
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, ClusterError, is_ready};
+use super::stepdown::{StepDown, StepOutcome, Steps, certain, release};
+use crate::build::pod::template;
+
+/// Pods that one step parks at most.
+const PODS: usize = 16;
+/// The status of a refusal that is Pilotlight's own: what was asked for makes no sense.
+const UNPROCESSABLE: u16 = 422;
+
+/// Why the pods of a Function that asks for Parked cannot have it, by their shape. `None`: they can, or it does not ask.
+pub fn unfit(spec: &FunctionSpec) -> Option<String> {
+    if !spec.scaling.asks_for(IdleRung::Parked) {
+        return None;
+    }
+    if spec.cold_start.beacon == pilotlight_crds::policy::Beacon::Disabled {
+        return Some(
+            "spec.coldStart.beacon is Disabled, and without a beacon no placeholder is on the pod's node; enable it"
+                .to_owned(),
+        );
+    }
+    // Whatever its name, it has the same shape.
+    let template = template("function", "function-1", spec);
+    let containers = template.spec.map(|spec| spec.containers).unwrap_or_default();
+    park::unfit(containers.iter().find(|container| container.name == names::CONTAINER)?)
+}
+
+impl<C: Cluster> Steps<'_, C> {
+    /// Puts placeholders in the place of the revision's ready pods, or leaves all as it was.
+    pub(super) async fn park(&self, step: &StepDown) -> StepOutcome {
+        let mut pods = match self.cluster.whole_pods(&step.namespace, &step.revision).await {
+            Ok(pods) => pods,
+            Err(error) => return StepOutcome::Failed(certain(error)),
+        };
+        pods.retain(can_be_parked);
+        pods.truncate(PODS);
+        let mut parked = 0;
+        for pod in &pods {
+            match self.park_one(step, pod).await {
+                StepOutcome::Moved { pods } => parked += pods,
+                // What was done is told; the rest is tried again.
+                other if parked == 0 => return other,
+                _ => break,
+            }
+        }
+        StepOutcome::Moved { pods: parked }
+    }
+
+    async fn park_one(&self, step: &StepDown, pod: &Pod) -> StepOutcome {
+        if let Err(message) = park::plan(pod) {
+            return StepOutcome::Failed(ClusterError::Refused { code: UNPROCESSABLE, message });
+        }
+        let mut roster = match self.roster().await {
+            Ok(roster) => roster,
+            Err(outcome) => return outcome,
+        };
+        let half_time = Instant::now() + self.ttl / 2;
+        let uids = pod.uid().into_iter().collect();
+        let mut drains = [self.drain(step, DrainScope::Pods { uids }, Duration::ZERO).to(DrainPurpose::Park)];
+        let outcome = match self.ask(&mut drains[0], &roster, half_time).await {
+            Ok(()) => match self.mark_parked(&step.namespace, pod).await {
+                Ok(marked) => {
+                    let outcome = match self.ask_newcomers(&mut drains, &mut roster, half_time).await {
+                        Ok(()) => self.swap(&step.namespace, &marked, half_time).await,
+                        Err(outcome) => outcome,
+                    };
+                    let undecided = matches!(
+                        outcome,
+                        StepOutcome::Moved { pods: 1.. } | StepOutcome::Failed(ClusterError::Uncertain(_))
+                    );
+                    if !undecided {
+                        self.unmark(&step.namespace, &marked).await;
+                    }
+                    outcome
+                }
+                Err(ClusterError::Gone | ClusterError::Conflict) => StepOutcome::Moved { pods: 0 },
+                Err(error) => StepOutcome::Failed(certain(error)),
+            },
+            Err(outcome) => outcome,
+        };
+        // Nothing was swapped: the activators use the pod again.
+        let told = if matches!(outcome, StepOutcome::Moved { pods: 0 }) { StepOutcome::Conflict } else { outcome };
+        release(&drains, &told).await;
+        if matches!(told, StepOutcome::Conflict) { StepOutcome::Moved { pods: 0 } } else { told }
+    }
+
+    /// A throttled pod gets its CPU back first: a placeholder needs little of it, and a function that starts all.
+    async fn mark_parked(&self, namespace: &str, pod: &Pod) -> Result<Pod, ClusterError> {
+        if throttle::to_give_back(pod).is_some() {
+            self.cluster.give_back(namespace, pod).await?;
+        }
+        let plan = park::plan(pod).map_err(|message| ClusterError::Refused { code: UNPROCESSABLE, message })?;
+        let uid = pod.uid().unwrap_or_default();
+        self.cluster.patch_pod(namespace, &pod.name_any(), park::mark(&uid, &plan)).await
+    }
+
+    async fn swap(&self, namespace: &str, marked: &Pod, half_time: Instant) -> StepOutcome {
+        if self.shutdown.is_cancelled() {
+            return StepOutcome::Ended;
+        }
+        if Instant::now() >= half_time {
+            return StepOutcome::TooLate;
+        }
+        let (Some(uid), Some(version)) = (marked.uid(), marked.resource_version()) else {
+            return StepOutcome::Moved { pods: 0 };
+        };
+        // Somebody may have written it in between.
+        let Ok(plan) = park::plan(marked) else { return StepOutcome::Moved { pods: 0 } };
+        match self.cluster.patch_pod(namespace, &marked.name_any(), park::swap(&uid, &version, &plan)).await {
+            Ok(_) => StepOutcome::Moved { pods: 1 },
+            Err(ClusterError::Conflict | ClusterError::Gone) => StepOutcome::Moved { pods: 0 },
+            Err(error) => StepOutcome::Failed(error),
+        }
+    }
+
+    /// A mark that stays changes nothing: the next request at the pod, or the next look, takes it away.
+    async fn unmark(&self, namespace: &str, pod: &Pod) {
+        let uid = pod.uid().unwrap_or_default();
+        if let Err(error) = self.cluster.patch_pod(namespace, &pod.name_any(), throttle::unmark(&uid)).await {
+            tracing::warn!(namespace, pod = %pod.name_any(), %error, "a pod stays marked as parked for now");
+        }
+    }
+
+    /// Gives the revision's parked pods their function back. A pod whose function has not ended yet is left for the next look.
+    pub(super) async fn unpark(&self, step: &StepDown) -> StepOutcome {
+        let pods = match self.cluster.whole_pods(&step.namespace, &step.revision).await {
+            Ok(pods) => pods,
+            Err(error) => return StepOutcome::Failed(certain(error)),
+        };
+        let mut given = 0;
+        for pod in &pods {
+            let Some(parking) = Parking::of(pod).filter(can_end) else { continue };
+            match self.cluster.patch_pod(&step.namespace, &pod.name_any(), parking.end()).await {
+                Ok(_) => given += 1,
+                Err(ClusterError::Gone | ClusterError::Conflict) => {}
+                Err(error) => return StepOutcome::Failed(certain(error)),
+            }
+        }
+        StepOutcome::Moved { pods: given }
+    }
+}
+
+/// Whether nothing is left of a function's process that was told to end, so that a new one cannot be taken for it.
+pub fn can_end(parking: &Parking) -> bool {
+    !parking.swapped || parking.placeholder_runs
+}
+
+/// Whether a pod serves and is not parked.
+pub(super) fn can_be_parked(pod: &Pod) -> bool {
+    let marked_only = Parking::of(pod).is_none_or(|parking| !parking.swapped);
+    pod.metadata.deletion_timestamp.is_none() && is_ready(pod) && marked_only
+}

@@ -1,0 +1,221 @@
+//! The step to Parked against activators in every mood, and what each crash in the middle of it leaves behind.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use pilotlight_crds::FunctionSpec;
+use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainScope};
+use pilotlight_crds::park::{self, Parking};
+use pilotlight_scaling::idle::Rungs;
+use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+use super::fakes::{FakeActivator, FakeCluster, Mood, TOKEN};
+use crate::autoscaler::cluster::ClusterError;
+use crate::autoscaler::control::ControlClient;
+use crate::autoscaler::drain::TTL;
+use crate::autoscaler::parking::unfit;
+use crate::autoscaler::situation::{RevisionRead, StepKind, available, rung_step};
+use crate::autoscaler::stepdown::{StepDown, StepOutcome, Steps};
+
+const FUNCTION: &str = "hello@sha256:aa";
+const PILOT: &str = "pilot@sha256:bb";
+
+fn pod(name: &str, ready: bool) -> Pod {
+    let status = |name: &str, image: &str| json!({"name": name, "image": "", "imageID": image, "ready": true, "restartCount": 0, "state": {"running": {}}});
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "uid": format!("uid-{name}"), "resourceVersion": "1",
+            "labels": {"pilotlight.dev/revision": "hello-1"}},
+        "spec": {"containers": [{"name": "function", "image": "hello:v1"}, {"name": "beacon", "image": "pilot:v1"}]},
+        "status": {
+            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+            "containerStatuses": [status("function", FUNCTION), status("beacon", PILOT)],
+        },
+    }))
+    .unwrap()
+}
+
+fn steps_down() -> StepDown {
+    let (namespace, name, revision) = ("shop".to_owned(), "hello".to_owned(), "hello-1".to_owned());
+    StepDown { namespace, name, revision, from: 1, to: 1 }
+}
+
+async fn park(cluster: &FakeCluster) -> StepOutcome {
+    let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
+    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.park(&steps_down()).await
+}
+
+async fn unpark(cluster: &FakeCluster) -> StepOutcome {
+    let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
+    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.unpark(&steps_down()).await
+}
+
+fn images(cluster: &FakeCluster) -> Vec<(String, bool)> {
+    cluster.with(|model| {
+        let image = |pod: &Pod| pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap();
+        model.whole.iter().map(|pod| (image(pod), park::is_marked(pod))).collect()
+    })
+}
+
+fn as_it_was() -> Vec<(String, bool)> {
+    vec![("hello:v1".to_owned(), false)]
+}
+
+fn cluster(activators: &[&FakeActivator], pods: Vec<Pod>) -> FakeCluster {
+    let peers = activators.iter().enumerate().map(|(n, activator)| activator.peer(&n.to_string())).collect();
+    let cluster = FakeCluster::new(1, peers);
+    cluster.with(|model| model.whole = pods);
+    cluster
+}
+
+#[tokio::test]
+async fn when_all_agree_a_placeholder_takes_the_place_of_each_ready_pod_s_function() {
+    let (a, b) = (FakeActivator::start(Mood::Drained).await, FakeActivator::start(Mood::Drained).await);
+    let cluster = cluster(&[&a, &b], vec![pod("a", true), pod("starting", false)]);
+    let outcome = park(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
+    assert_eq!(images(&cluster), [("pilot:w1@sha256:bb".to_owned(), true), ("hello:v1".to_owned(), false)]);
+    for activator in [&a, &b] {
+        let drain = &activator.drains()[0];
+        let scope = DrainScope::Pods { uids: vec!["uid-a".to_owned()] };
+        assert_eq!((&drain.scope, drain.purpose), (&scope, DrainPurpose::Park));
+        assert_eq!(activator.outcomes(), [DrainOutcome::Committed]);
+    }
+    let again = park(&cluster).await;
+    assert!(matches!(again, StepOutcome::Moved { pods: 0 }), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_busy_activator_keeps_the_pods_as_they_are() {
+    let (a, b) = (FakeActivator::start(Mood::Drained).await, FakeActivator::start(Mood::Busy).await);
+    let cluster = cluster(&[&a, &b], vec![pod("a", true)]);
+    let outcome = park(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Busy { .. }), "{outcome:?}");
+    assert_eq!(images(&cluster), as_it_was());
+    assert_eq!(a.outcomes(), [DrainOutcome::Aborted]);
+}
+
+#[tokio::test]
+async fn a_pod_that_was_written_since_it_was_marked_keeps_its_function_and_is_used_again() {
+    let a = FakeActivator::start(Mood::Drained).await;
+    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    // What a fence does while the swap is on its way.
+    cluster.with(|model| {
+        model.on_swap.push(Box::new(|model| {
+            model.whole[0].metadata.resource_version = Some("9".to_owned());
+            None
+        }));
+    });
+    let outcome = park(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 0 }), "{outcome:?}");
+    assert_eq!(images(&cluster), as_it_was());
+    assert_eq!(a.outcomes(), [DrainOutcome::Aborted]);
+}
+
+#[tokio::test]
+async fn what_the_api_server_refuses_is_undone_and_said() {
+    let a = FakeActivator::start(Mood::Drained).await;
+    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    let refuse = |_: &mut _| Some(ClusterError::Refused { code: 422, message: "no".to_owned() });
+    cluster.with(|model| model.on_swap.push(Box::new(refuse)));
+    let outcome = park(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Failed(ClusterError::Refused { code: 422, .. })), "{outcome:?}");
+    assert_eq!(images(&cluster), as_it_was());
+    assert_eq!(a.outcomes(), [DrainOutcome::Aborted]);
+}
+
+#[tokio::test]
+async fn where_nobody_knows_whether_it_happened_the_mark_stays_and_nothing_is_released() {
+    let a = FakeActivator::start(Mood::Drained).await;
+    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    let lost = |_: &mut _| Some(ClusterError::Uncertain("the connection broke".to_owned()));
+    cluster.with(|model| model.on_swap.push(Box::new(lost)));
+    let outcome = park(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Failed(ClusterError::Uncertain(_))), "{outcome:?}");
+    assert!(cluster.with(|model| Parking::of(&model.whole[0]).is_some()), "whoever comes next takes it away");
+    assert!(a.outcomes().is_empty());
+    // The next step does not take the mark for the deed.
+    let outcome = park(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn pods_get_their_function_back_once_nothing_is_left_of_the_old_process() {
+    let a = FakeActivator::start(Mood::Drained).await;
+    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    park(&cluster).await;
+    let early = unpark(&cluster).await;
+    assert!(matches!(early, StepOutcome::Moved { pods: 0 }), "the function has not ended yet: {early:?}");
+    cluster.with(|model| {
+        let status = model.whole[0].status.as_mut().unwrap();
+        status.container_statuses.as_mut().unwrap()[0].image_id = PILOT.to_owned();
+    });
+    let outcome = unpark(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
+    assert_eq!(images(&cluster), [("hello:w2@sha256:aa".to_owned(), false)]);
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_parked_says_why_and_nobody_is_asked() {
+    let a = FakeActivator::start(Mood::Drained).await;
+    let mut odd = pod("a", true);
+    odd.spec.as_mut().unwrap().containers[0].command = Some(vec!["/app".to_owned()]);
+    let cluster = cluster(&[&a], vec![odd]);
+    let outcome = park(&cluster).await;
+    let StepOutcome::Failed(ClusterError::Refused { message, .. }) = outcome else { panic!("{outcome:?}") };
+    assert!(message.contains("spec.command"), "{message}");
+    assert!(a.drains().is_empty());
+}
+
+/// What is done about these pods.
+fn done(rung: Rung, wanted: bool, past: bool, pods: &[Pod]) -> Option<StepKind> {
+    let wanted = if wanted { Rungs::ALL } else { Rungs::PLAIN };
+    let cause = Cause::NotIdleYet { silent_seconds: 9, needed_seconds: 60 };
+    let reason = Reason { cause, bound: None };
+    let decision = Decision { replicas: 1, rung, reason, idle: None, next_check: None, memory: Memory::default() };
+    let active = RevisionRead { name: "hello-1".to_owned(), replicas: 1, ready: 1, resource_version: None };
+    let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
+    rung_step(&active, &decision, wanted, past, &pods).map(|step| step.kind)
+}
+
+fn parked(name: &str) -> Pod {
+    let mut parked = pod(name, true);
+    parked.labels_mut().insert("pilotlight.dev/rung".to_owned(), "Parked".to_owned());
+    parked.annotations_mut().insert("pilotlight.dev/image".to_owned(), FUNCTION.to_owned());
+    parked.spec.as_mut().unwrap().containers[0].image = Some("pilot:w1@sha256:bb".to_owned());
+    parked.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].image_id = PILOT.to_owned();
+    parked
+}
+
+#[test]
+fn functions_are_given_back_by_the_autoscaler_only_where_no_activator_would() {
+    let unpark = Some(StepKind::Unpark);
+    assert_eq!(done(Rung::Parked, true, false, &[pod("a", true)]), Some(StepKind::Park));
+    assert_eq!(done(Rung::Parked, true, false, &[parked("a")]), None, "it is parked");
+    assert_eq!(done(Rung::Active, true, false, &[parked("a")]), None, "samples may be missing; an activator does it");
+    assert_eq!(done(Rung::Active, true, false, &[parked("a"), pod("b", true)]), unpark, "requests are at another");
+    assert_eq!(done(Rung::Active, true, true, &[parked("a")]), unpark, "requests reach it past the activators");
+    assert_eq!(done(Rung::Active, false, false, &[parked("a")]), unpark, "its author does not want it any more");
+    assert_eq!(done(Rung::Throttled, true, false, &[parked("a")]), None, "it is further down already");
+}
+
+#[test]
+fn a_shape_that_forbids_the_rung_takes_the_next_best_one() {
+    let spec = |changes: Value| {
+        let mut spec =
+            json!({"image": "hello:v1", "scaling": {"idle": {"steps": [{"afterSeconds": 9, "rung": "Parked"}]}}});
+        for (key, value) in changes.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        serde_json::from_value::<FunctionSpec>(spec).unwrap()
+    };
+    let fit = spec(json!({}));
+    assert_eq!((unfit(&fit), available(&fit, false).substitute(Rung::Parked)), (None, Rung::Parked));
+    let commanded = spec(json!({"command": ["/app"]}));
+    assert!(unfit(&commanded).unwrap().contains("spec.command"));
+    assert_eq!(available(&commanded, false).substitute(Rung::Parked), Rung::Zero);
+    assert!(unfit(&spec(json!({"coldStart": {"beacon": "Disabled"}}))).unwrap().contains("coldStart.beacon"));
+    let health = json!({"livenessProbe": {"httpGet": {"port": 9000, "path": "/health"}}});
+    assert_eq!(unfit(&spec(health)), None, "its pods tell the placeholder of the port");
+}
