@@ -11,7 +11,7 @@ pub mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use pilotlight_crds::workload::Protocol;
 use tokio::sync::{Notify, Semaphore};
@@ -41,6 +41,8 @@ pub struct Upstream {
     pub h2: H2Pool,
     kubernetes_ready: AtomicBool,
     function_runs: AtomicBool,
+    /// How often the pod was found to be parked, or to be so no more.
+    turned: AtomicU64,
     /// Failures since it last did well.
     failures: AtomicU32,
     nudge: Notify,
@@ -67,6 +69,7 @@ impl Upstream {
             h2: H2Pool::new(limits.threads),
             kubernetes_ready: AtomicBool::new(false),
             function_runs: AtomicBool::new(false),
+            turned: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             nudge: Notify::new(),
         }
@@ -122,6 +125,16 @@ impl Upstream {
     /// Whether Kubernetes says that the function's own process runs, rather than a placeholder.
     pub fn function_runs(&self) -> bool {
         self.function_runs.load(Ordering::Relaxed)
+    }
+
+    /// The pod is parked, or is so no more: whatever is known of who answers there is over.
+    pub fn turn(&self) {
+        self.turned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that happened. Above zero a placeholder may answer, and what was asked before the last time says nothing.
+    pub fn turned(&self) -> u64 {
+        self.turned.load(Ordering::Relaxed)
     }
 
     /// Resolves when the pod has turned ready in Kubernetes' eyes.

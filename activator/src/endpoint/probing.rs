@@ -53,10 +53,25 @@ pub async fn run(cell: Weak<FunctionCell>, target: ProbeTarget) {
 }
 
 async fn check_all(target: &ProbeTarget) -> Result<(), String> {
+    let turned = target.upstream.turned();
+    if turned > 0 {
+        no_placeholder(&target.upstream).await?;
+    }
     for check in &target.checks {
         run_check(&target.upstream, check).await?;
     }
-    Ok(())
+    if target.upstream.turned() == turned { Ok(()) } else { Err("the pod was parked meanwhile".to_owned()) }
+}
+
+/// Comes first wherever there could be one: whoever answers afterwards is the function.
+async fn no_placeholder(upstream: &Upstream) -> Result<(), String> {
+    match placeholder::ask(&upstream.dial, upstream.address.ip()).await {
+        Answer::Nobody => Ok(()),
+        // Something keeps the question from it: then Kubernetes' word counts, which comes later.
+        Answer::Silence if upstream.function_runs() => Ok(()),
+        Answer::Silence => Err("the pod was parked, and Kubernetes does not say yet that its function runs".to_owned()),
+        Answer::Placeholder => Err("the pod's placeholder has not ended yet".to_owned()),
+    }
 }
 
 async fn run_check(upstream: &Upstream, check: &ProbeCheck) -> Result<(), String> {
@@ -64,15 +79,6 @@ async fn run_check(upstream: &Upstream, check: &ProbeCheck) -> Result<(), String
     match check {
         ProbeCheck::Kubernetes if upstream.kubernetes_ready() => Ok(()),
         ProbeCheck::Kubernetes => Err("the pod's Ready condition is not true yet".to_owned()),
-        ProbeCheck::NoPlaceholder => match placeholder::ask(&upstream.dial, address.ip()).await {
-            Answer::Nobody => Ok(()),
-            // Something keeps the question from it: then Kubernetes' word counts, which comes later.
-            Answer::Silence if upstream.function_runs() => Ok(()),
-            Answer::Silence => {
-                Err("the pod was parked, and Kubernetes does not say yet that its function runs".to_owned())
-            }
-            Answer::Placeholder => Err("the pod's placeholder has not ended yet".to_owned()),
-        },
         ProbeCheck::Tcp { port } => {
             address.set_port(*port);
             connect(&upstream.dial, address, CONNECT_TIMEOUT)

@@ -142,12 +142,11 @@ impl Endpoints {
             let Some(endpoint) = entry else { continue };
             match live.get(&*endpoint.uid) {
                 Some(pod) if pod.address == Some(endpoint.upstream.address) => {
-                    endpoint.upstream.set_kubernetes_ready(pod.ready);
-                    endpoint.follow_turns(pod);
-                    if endpoint.was_ready && !pod.ready && endpoint.phase == Phase::Ready {
+                    let ready = endpoint.follow_turns(pod);
+                    if endpoint.was_ready && !ready && endpoint.phase == Phase::Ready {
                         endpoint.phase = Phase::Starting;
                     }
-                    endpoint.was_ready = pod.ready;
+                    endpoint.was_ready = ready;
                     endpoint.throttled = pod.throttled;
                     // It had left the watch and came back: one entry for each pod, or its limit would count twice.
                     if endpoint.phase == Phase::Draining {
@@ -164,7 +163,6 @@ impl Endpoints {
             self.iter().filter(|e| e.phase != Phase::Draining).map(|e| e.uid.clone()).collect();
         for pod in pods.iter().filter(|pod| pod.is_live() && pod.address.is_some() && !known.contains(&pod.uid)) {
             let upstream = connect(pod);
-            upstream.set_kubernetes_ready(pod.ready);
             let mut endpoint = Endpoint::new(pod, upstream);
             endpoint.follow_turns(pod);
             self.insert(endpoint);

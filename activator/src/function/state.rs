@@ -374,5 +374,8 @@ mod owning;
 mod parked;
 mod slots;
 mod stepdown;
+
+pub use parked::Shown;
+
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::FunctionCell;
 use super::endpoints::PATIENCE;
+use super::state::Shown;
 use crate::endpoint::placeholder::{self, Answer};
 use crate::endpoint::schedule::Schedule;
 use crate::index::PodView;
@@ -91,9 +92,17 @@ async fn attempt(cell: &Arc<FunctionCell>, name: &str, uid: &str, began: Instant
     let mut fresh: Option<Parking> = None;
     let mut down = false;
     while began.elapsed() < PATIENCE {
-        let parking = match fresh.take().map(Ok).or_else(|| cell.lock().parking(uid)) {
-            Some(Ok(parking)) => parking,
-            Some(Err(turn)) => return Outcome::Back(turn),
+        let shown = fresh.take().map(Shown::Parked).or_else(|| cell.lock().shown(uid));
+        let parking = match shown {
+            Some(Shown::Parked(parking)) => parking,
+            Some(Shown::Back(turn)) => return Outcome::Back(turn),
+            Some(Shown::Past) => {
+                fresh = read(cell, name, uid).await;
+                if fresh.is_none() {
+                    tokio::time::sleep(schedule.next_pause()).await;
+                }
+                continue;
+            }
             None => return Outcome::Lost("the pod is gone".to_owned()),
         };
         if parking.swapped && !parking.placeholder_runs && !cell.meets_placeholder(uid).await {
@@ -111,16 +120,21 @@ async fn attempt(cell: &Arc<FunctionCell>, name: &str, uid: &str, began: Instant
                 continue;
             }
         }
-        match cell.scale().parking(&cell.key.namespace, name).await {
-            Ok(Some(parking)) if *parking.uid == *uid => fresh = Some(parking),
-            // Somebody else was faster, and the watch will show it.
-            Ok(_) | Err(_) => tokio::time::sleep(schedule.next_pause()).await,
+        fresh = read(cell, name, uid).await;
+        if fresh.is_none() {
+            tokio::time::sleep(schedule.next_pause()).await;
         }
     }
     if down {
         return Outcome::Later;
     }
     Outcome::Lost("its function has not ended yet, or no placeholder runs there".to_owned())
+}
+
+/// How the pod is parked, by the API server. `None` where it is not, because somebody else was faster: the watch will show it.
+async fn read(cell: &FunctionCell, name: &str, uid: &str) -> Option<Parking> {
+    let found = cell.scale().parking(&cell.key.namespace, name).await;
+    found.ok().flatten().filter(|parking| *parking.uid == *uid)
 }
 
 impl FunctionCell {

@@ -77,8 +77,6 @@ pub enum ProbeCheck {
         /// On this port.
         port: u16,
     },
-    /// No placeholder says that it is one.
-    NoPlaceholder,
     /// `GET` answers 200–399, as for kubelet, and not by a placeholder.
     Http {
         /// On this port.
@@ -120,7 +118,7 @@ impl PodView {
             revision,
             address: ip.map(|ip| SocketAddr::new(ip, port)),
             protocol,
-            checks: checks(container, port, park::turn(pod)),
+            checks: checks(container, port),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             finished: matches!(phase, "Succeeded" | "Failed"),
             // Of a pod that was parked Kubernetes' word may be about the placeholder.
@@ -164,17 +162,16 @@ fn serving_port(container: &Container) -> Option<(u16, Protocol)> {
     Some((u16::try_from(port.container_port).ok()?, protocol))
 }
 
-fn checks(container: &Container, serving: u16, turn: u64) -> Vec<ProbeCheck> {
+fn checks(container: &Container, serving: u16) -> Vec<ProbeCheck> {
     let probes = [container.startup_probe.as_ref(), container.readiness_probe.as_ref()];
-    // First of all: whoever answers afterwards is the function.
-    let mut checks: Vec<ProbeCheck> = if turn > 0 { vec![ProbeCheck::NoPlaceholder] } else { Vec::new() };
+    let mut checks: Vec<ProbeCheck> = Vec::new();
     for probe in probes.into_iter().flatten() {
         let check = check(container, probe);
         if !checks.contains(&check) {
             checks.push(check);
         }
     }
-    if checks.iter().all(|check| *check == ProbeCheck::NoPlaceholder) {
+    if checks.is_empty() {
         checks.push(ProbeCheck::Tcp { port: serving });
     }
     checks

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
 use pilotlight_activator::scale::{Scale, ScaleError, ScalePort};
@@ -15,6 +16,8 @@ pub(crate) struct FakeScale {
     /// Pods as they are parked, where that differs from what the watch shows.
     parked: Mutex<HashMap<String, Parking>>,
     unparked: Mutex<Vec<(String, u64)>>,
+    /// How often it was asked whether a pod is parked.
+    looked: AtomicUsize,
     refusal: Mutex<Option<String>>,
 }
 
@@ -36,6 +39,11 @@ impl FakeScale {
     /// Names of pods whose function was asked for, and their turns, in order.
     pub(crate) fn unparked(&self) -> Vec<(String, u64)> {
         self.unparked.lock().unwrap().clone()
+    }
+
+    /// How often it was asked whether a pod is parked.
+    pub(crate) fn looked(&self) -> usize {
+        self.looked.load(Ordering::Relaxed)
     }
 
     /// A pod is parked like this, whatever the watch shows.
@@ -122,6 +130,7 @@ impl ScalePort for FakeScale {
             if self.state.lock().unwrap().down {
                 return Err(ScaleError::Unavailable("connection refused".into()));
             }
+            self.looked.fetch_add(1, Ordering::Relaxed);
             Ok(self.parked.lock().unwrap().get(pod).cloned())
         })
     }

@@ -185,8 +185,11 @@ async fn a_request_during_the_hand_shake_waits_for_its_end_and_brings_the_functi
     drained(&world, &pod, 60_000).await;
     let request = tokio::spawn(send(world.get("/")));
     world.until_load((0, 1)).await;
+    let connections = pod.connections.load(Ordering::Relaxed);
     released(&world, "committed").await;
-    assert_eq!(world.load(), (0, 1), "the watch does not show the swap yet, and nothing is sent");
+    // The watch does not show the swap yet, and the process that was told to end still answers.
+    eventually("the API server is asked", || world.scale.looked() >= 3).await;
+    assert_eq!((world.load(), pod.connections.load(Ordering::Relaxed)), ((0, 1), connections));
     let placeholder = Placeholder::of(&pod).await;
     show(&world, &parked(&pod, 1));
     eventually("its function is asked for", || !world.scale.unparked().is_empty()).await;
@@ -229,13 +232,13 @@ async fn a_parking_that_happened_and_is_never_released_is_undone_for_a_request()
     show(&world, &active(&pod));
     ready(&world).await;
     let placeholder = Placeholder::of(&pod).await;
-    // The watch is behind.
     world.scale.park(&pod.name, Parking::of(&parked(&pod, 1)).unwrap());
     drained(&world, &pod, 50).await;
     let request = tokio::spawn(send(world.get("/")));
-    world.until_load((0, 1)).await;
-    show(&world, &parked(&pod, 1));
+    // The watch still shows the function: what the API server says counts.
     eventually("its function is asked for", || world.scale.unparked() == [(pod.name.clone(), 1)]).await;
     placeholder.end().await;
     assert_eq!(request.await.unwrap().body, "hello");
+    show(&world, &parked(&pod, 1));
+    assert_eq!(usable(&world), 1, "old news");
 }

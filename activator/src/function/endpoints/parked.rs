@@ -2,7 +2,7 @@
 //! the function was asked for again.
 //!
 //! What always holds: an endpoint of a parked pod becomes Ready only by a probe that began after its function was asked for. News of the watch
-//! that are older than what is known are told by the pod's turn, which grows with each swap.
+//! that are older than what is known are told by the pod's turn, which grows with each swap; nothing is concluded from them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,27 +47,37 @@ pub struct Asleep {
 }
 
 impl Endpoint {
-    /// Follows what the watch shows of it.
-    pub(super) fn follow_turns(&mut self, pod: &PodView) {
-        self.upstream.set_function_runs(pod.function_runs);
+    /// Follows what the watch shows of it. Whether Kubernetes calls it ready, as far as that is news.
+    pub(super) fn follow_turns(&mut self, pod: &PodView) -> bool {
         let turns = &mut self.turns;
+        let known = if turns.parked { turns.parked_at } else { turns.back_at.unwrap_or(0) };
+        let is_news = pod.turn >= known;
+        let ready = pod.ready && is_news;
+        self.upstream.set_kubernetes_ready(ready);
+        self.upstream.set_function_runs(pod.function_runs && is_news);
+        if pod.turn > 0 && self.upstream.turned() == 0 {
+            self.upstream.turn();
+        }
         let Some(parking) = &pod.parking else {
             if !turns.parked {
                 turns.back_at = turns.back_at.max(Some(pod.turn));
             } else if pod.turn >= turns.parked_at {
                 self.come_back(pod.turn);
             }
-            return;
+            return ready;
         };
         let known = turns.back_at.is_some_and(|back| parking.turn < back || (parking.turn == back && !parking.swapped));
         let lies = turns.parked && turns.parked_at == parking.turn;
         if !known && !lies {
             self.lie_down(parking.turn);
         }
+        ready
     }
 
     fn lie_down(&mut self, turn: u64) {
         self.turns = Turns { parked: true, parked_at: turn, back_at: self.turns.back_at, ..Turns::default() };
+        self.upstream.set_function_runs(false);
+        self.upstream.turn();
         self.upstream.close_idle();
         self.ramp = None;
         if !matches!(self.phase, Phase::Draining | Phase::Condemned(_)) {
@@ -77,6 +87,7 @@ impl Endpoint {
 
     fn come_back(&mut self, turn: u64) {
         (self.turns.parked, self.turns.back_at) = (false, Some(turn));
+        self.upstream.turn();
         (self.was_ready, self.refused) = (false, false);
         if self.phase == Phase::Parked {
             self.phase = Phase::Starting;
@@ -143,6 +154,12 @@ impl Endpoints {
             }
         }
         asleep
+    }
+
+    /// Whether a pod is known to be parked, and this turn is from before.
+    pub fn is_behind(&self, uid: &str, turn: u64) -> bool {
+        let endpoint = self.iter().find(|e| *e.uid == *uid);
+        endpoint.is_some_and(|endpoint| endpoint.turns.parked && turn < endpoint.turns.parked_at)
     }
 
     /// Notes that a pod's function is asked for. `false` where it is not parked, or was asked for before.

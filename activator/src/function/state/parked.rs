@@ -12,6 +12,17 @@ use crate::wake::Need;
 
 use super::State;
 
+/// What the watch shows of a pod that was asked for its function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// It is parked.
+    Parked(Parking),
+    /// It has its function, from this turn on.
+    Back(u64),
+    /// What was before it was parked: the watch is behind.
+    Past,
+}
+
 impl<W> State<W> {
     /// What brings the functions of parked pods back, where there are such; at the most as many as wait for one.
     pub(super) fn unpark_need(&self, asleep: &Asleep) -> Option<Need> {
@@ -31,10 +42,14 @@ impl<W> State<W> {
         self.endpoints.ask(now, uid).then_some(name)
     }
 
-    /// How a pod is parked, as the watch shows it. `Err`: it is not; the turn in which its function is back.
-    pub fn parking(&self, uid: &str) -> Option<Result<Parking, u64>> {
+    /// How a pod is parked, as far as the watch shows it. `None`: it is gone.
+    pub fn shown(&self, uid: &str) -> Option<Shown> {
         let pod = self.pod(uid).filter(|pod| pod.is_live())?;
-        Some(pod.parking.clone().ok_or(pod.turn))
+        Some(match &pod.parking {
+            Some(parking) => Shown::Parked(parking.clone()),
+            None if self.endpoints.is_behind(uid, pod.turn) => Shown::Past,
+            None => Shown::Back(pod.turn),
+        })
     }
 
     /// A pod has its function from this turn on. The caller must probe the endpoints it gets.
