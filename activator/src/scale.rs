@@ -3,11 +3,13 @@
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use pilotlight_crds::names::MANAGER_ACTIVATOR;
-use pilotlight_crds::park::Parking;
+use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::throttle;
 use std::time::Duration;
+use tracing::warn;
 
 /// A Deployment's `/scale`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,8 +162,22 @@ impl ScalePort for KubeScale {
         Box::pin(async move {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
             let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
-            within(api.patch(pod, &params, &Patch::Strategic(parking.end()))).await.map(drop)
+            let back = within(api.patch(pod, &params, &Patch::Strategic(parking.end()))).await?;
+            if let Some(requests) = park::to_regrow(&back) {
+                tokio::spawn(regrow(api, back, requests));
+            }
+            Ok(())
         })
+    }
+}
+
+/// Gives a pod what its function requests. Nobody waits for it, and what fails here the operator does.
+async fn regrow(api: Api<Pod>, pod: Pod, requests: park::Requests) {
+    let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Strategic(requests.resize(&pod.uid().unwrap_or_default(), None));
+    if let Err(error) = within(api.patch_subresource("resize", &pod.name_any(), &params, &patch)).await {
+        let namespace = pod.namespace().unwrap_or_default();
+        warn!(pod = %pod.name_any(), namespace, %error, "an un-parked pod requests less than it should, until the operator gives it back");
     }
 }
 

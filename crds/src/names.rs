@@ -24,6 +24,8 @@ pub const RUNG_THROTTLED: &str = "Throttled";
 pub const RUNG_PARKED: &str = "Parked";
 /// Annotation on a pod that was parked: the function's image with its digest.
 pub const ANNOTATION_IMAGE: &str = "pilotlight.dev/image";
+/// Annotation on a pod that was parked: what its function's container requests as a rule, `<cpu>/<memory>`, with `-` for nothing.
+pub const ANNOTATION_REQUESTS: &str = "pilotlight.dev/requests";
 /// Annotation on a pod that was throttled or boosted: the CPU that its function's container had, `<request>/<limit>`.
 pub const ANNOTATION_CPU: &str = "pilotlight.dev/cpu";
 /// Annotation on a pod that was given more CPU to start with: how much, `<request>/<limit>`.

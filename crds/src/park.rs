@@ -7,10 +7,12 @@
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use serde_json::{Value, json};
 
-use crate::names::{ANNOTATION_IMAGE, BEACON_CONTAINER, CONTAINER, LABEL_RUNG, RUNG_PARKED};
+use crate::names::{ANNOTATION_IMAGE, ANNOTATION_REQUESTS, BEACON_CONTAINER, CONTAINER, LABEL_RUNG, RUNG_PARKED};
 
+mod reserve;
 mod shape;
 
+pub use reserve::{Requests, requests_to_note, reserves, to_regrow, to_shrink};
 pub use shape::{ENV_PROBE_PORTS, PORT, probe_ports, unfit};
 
 /// Line that a placeholder writes to whoever connects to [`PORT`].
@@ -23,6 +25,8 @@ pub struct Plan {
     pub function: String,
     /// The placeholder's image, as it is to be written.
     pub image: String,
+    /// What the function requests, for the annotation.
+    pub requests: Option<String>,
 }
 
 /// A pod that is parked, or about to be, or about to be no more.
@@ -99,16 +103,17 @@ pub fn plan(pod: &Pod) -> Result<Plan, String> {
     let pilot = pilot.ok_or(
         "it has no beacon whose image could take its place; leave spec.coldStart.beacon at Enabled, and the pilot's image in a registry",
     )?;
-    Ok(Plan { function: function.to_owned(), image: tagged(pilot, turn(pod) + 1) })
+    let requests = requests_to_note(pod).map(|requests| requests.record());
+    Ok(Plan { function: function.to_owned(), image: tagged(pilot, turn(pod) + 1), requests })
 }
 
-/// The patch of a pod that says it is to be parked, and which image it has: always written before the image is swapped.
+/// The patch of a pod that says it is to be parked, which image it has and what it requests: always written before the image is swapped.
 pub fn mark(uid: &str, plan: &Plan) -> Value {
-    json!({ "metadata": {
-        "uid": uid,
-        "labels": { LABEL_RUNG: RUNG_PARKED },
-        "annotations": { ANNOTATION_IMAGE: plan.function },
-    } })
+    let mut annotations = json!({ ANNOTATION_IMAGE: plan.function });
+    if let Some(requests) = &plan.requests {
+        annotations[ANNOTATION_REQUESTS] = json!(requests);
+    }
+    json!({ "metadata": { "uid": uid, "labels": { LABEL_RUNG: RUNG_PARKED }, "annotations": annotations } })
 }
 
 /// The patch that swaps the image, for the very version that was marked.

@@ -136,8 +136,12 @@ impl Scaling {
 
     /// Whether idle pods may ever be put on this rung, as far as the spec says.
     pub fn asks_for(&self, rung: IdleRung) -> bool {
-        // The adaptive policy parks no pods: what they reserve, by which it judges, stays.
-        (self.is_adaptive() && rung != IdleRung::Parked) || self.idle_steps().iter().any(|step| step.rung == rung)
+        self.is_adaptive() || self.states(rung)
+    }
+
+    /// Whether the author states a step to this rung.
+    pub fn states(&self, rung: IdleRung) -> bool {
+        self.idle_steps().iter().any(|step| step.rung == rung)
     }
 }
 
@@ -313,7 +317,9 @@ mod tests {
             let scaling: Scaling = serde_json::from_value(scaling).expect("a spec");
             scaling.asks_for(rung)
         };
-        assert!(asks(json!({"idle": {"policy": "Adaptive"}}), IdleRung::Throttled));
+        for rung in [IdleRung::Throttled, IdleRung::Parked, IdleRung::Zero] {
+            assert!(asks(json!({"idle": {"policy": "Adaptive"}}), rung));
+        }
         assert!(!asks(json!({"idleSeconds": 5}), IdleRung::Throttled));
         assert!(asks(json!({}), IdleRung::Zero));
     }

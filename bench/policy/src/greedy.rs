@@ -106,7 +106,7 @@ mod tests {
     fn workload(functions: &[(u32, &[u64])]) -> Workload {
         let function = |(memory_mib, seconds): &(u32, &[u64])| Function {
             requests: seconds.iter().map(|at| Request { at: at * 1000, service: 100 }).collect(),
-            footprint: Footprint { memory_mib: *memory_mib, cpu_milli: 0, parked_mib: 2 },
+            footprint: Footprint { memory_mib: *memory_mib, cpu_milli: 0, parked_mib: Some(2) },
         };
         Workload { functions: functions.iter().map(function).collect(), end: 100_000, wakes: Wakes::default() }
     }

@@ -51,7 +51,7 @@ fn function(random: &mut StdRng) -> Function {
         footprint: Footprint {
             memory_mib: memory_mib.clamp(16.0, 1024.0) as u32,
             cpu_milli: CPU_MILLI,
-            parked_mib: PARKED_MIB,
+            parked_mib: Some(PARKED_MIB),
         },
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn workload(folder: &Path, timers: Timers) -> Result<Option<Workload>
             let memory_mib = memory.get(function).copied().unwrap_or(USUAL_MIB);
             functions.push(Function {
                 requests,
-                footprint: Footprint { memory_mib, cpu_milli: CPU_MILLI, parked_mib: PARKED_MIB },
+                footprint: Footprint { memory_mib, cpu_milli: CPU_MILLI, parked_mib: Some(PARKED_MIB) },
             });
         }
     }

@@ -201,7 +201,7 @@ mod tests {
     fn run(requests: &[(u64, u64)], steps: &[(u64, Rung)]) -> Outcome {
         let requests =
             requests.iter().map(|(at, service)| Request { at: at * 1000, service: service * 1000 }).collect();
-        let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: 2 };
+        let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: Some(2) };
         let wakes = Wakes { throttled_millis: 10, parked_millis: 100, zero_millis: 1_000 };
         simulate(&Function { requests, footprint }, wakes, 100_000, &mut Steps(steps.to_vec()))
     }

@@ -12,6 +12,7 @@ use pilotlight_crds::names::LABEL_FUNCTION;
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::load::Load;
 use pilotlight_e2e::reach::{ACTIVATORS, Reach, SYSTEM_NAMESPACE};
+use pilotlight_e2e::rung::is_parked;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use pilotlight_e2e::{chart, http, tools};
@@ -39,7 +40,9 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     for (name, changes) in in_use().into_iter().chain([("cold", json!({"scaling": {"idleSeconds": 3}}))]) {
         functions.create(name, changes).await?;
     }
-    for name in used.iter().chain(&["cold"]) {
+    let parked = json!({"scaling": {"idleSeconds": 3600, "idle": {"steps": [{"afterSeconds": 2, "rung": "Parked"}]}}});
+    functions.create("parked", parked).await?;
+    for name in used.iter().chain(&["cold", "parked"]) {
         stage.ready(name).await?;
     }
 
@@ -48,6 +51,8 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
 
     println!("upgrade: every component is rolled under load");
     functions.at_zero("cold").await?;
+    let pods = || functions.pods("parked");
+    until("a parked pod", PATIENCE, pods, |pods| pods.len() == 1 && pods.iter().all(is_parked)).await?;
     let load = Load::start(reach, &stage.namespace, &used, CLIENTS).await?;
     chart::install(&["operator.podAnnotations.rolled=once", "activator.podAnnotations.rolled=once"]).await?;
     println!("  {} requests sent", load.sent());
@@ -63,11 +68,12 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     };
     tokio::try_join!(chart::uninstall(), gone)?;
     println!("  {} requests, none failed", load.end_without_failure().await?);
-    for name in used.iter().copied().chain(["cold"]) {
+    for name in used.iter().copied().chain(["cold", "parked"]) {
         plain_deployment(reach, &stage.namespace, name).await?;
         let answer = http::get(reach, &stage.namespace, name, "/").await?;
         ensure!(answer.status.is_success(), "{name} after uninstall: {}", answer.text());
         ensure!(answer.header("pilotlight-cold-start").is_empty(), "an activator still answers");
+        ensure!(answer.header("pilotlight-placeholder").is_empty(), "{name}: a placeholder answers");
     }
 
     println!("a Function that is deleted without Pilotlight goes, and all it owns; no finalizer hangs");

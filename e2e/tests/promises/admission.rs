@@ -70,6 +70,18 @@ fn resize(request: &str, limit: &str) -> String {
     json!({"spec": {"containers": [{"name": "function", "resources": resources}]}}).to_string()
 }
 
+/// Its requests alone.
+fn requests(cpu: &str, memory: &str) -> String {
+    let resources = json!({"requests": {"cpu": cpu, "memory": memory}});
+    json!({"spec": {"containers": [{"name": "function", "resources": resources}]}}).to_string()
+}
+
+/// The mark of a parked pod, with what its function requests.
+fn note(requests: &str) -> String {
+    let annotations = json!({"pilotlight.dev/requests": requests});
+    json!({"metadata": {"labels": {"pilotlight.dev/rung": "Parked"}, "annotations": annotations}}).to_string()
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken() -> Result<()> {
@@ -97,6 +109,7 @@ async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken
     let size =
         |patch: &str| ["patch", "pod", ours.as_str(), "--subresource=resize", "-p", patch].map(str::to_owned).to_vec();
     let by_activator = Some("changes nothing of a pod but that it");
+    let only_cpu = Some("nothing of a container's resources but its CPU");
     let attempts = [
         (&operator, size(&down), Some("after it has noted their CPU")),
         (&operator, pod(&false_mark), Some("what CPU the pod's function has")),
@@ -105,7 +118,7 @@ async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken
         (&operator, pod(&true_mark), None),
         (&operator, pod(unnote), Some("what CPU the pod's function has")),
         (&operator, size(&more), Some("gets the CPU that")),
-        (&operator, size(memory), Some("nothing of a container's resources but its CPU")),
+        (&operator, size(memory), only_cpu),
         (&operator, size(other), Some("no container but the function's")),
         (&activator, size(&down), Some("gets the CPU that")),
         (&operator, size(&down), None),
@@ -120,6 +133,18 @@ async fn of_a_pod_s_resources_the_components_change_cpu_as_it_was_noted_or_taken
         (&operator, size(&resize("30m", "2")), Some("gets the CPU that")),
         (&operator, size(&more), None),
         (&operator, size(&full), None),
+        (&operator, size(&requests("1m", "2Mi")), only_cpu),
+        (&operator, pod(&note("30m/16Mi")), Some("what the pod's function requests")),
+        (&activator, pod(&note("20m/16Mi")), by_activator),
+        (&operator, pod(&note("20m/16Mi")), None),
+        (&activator, size(&requests("1m", "2Mi")), only_cpu),
+        (&operator, size(&requests("1m", "1Mi")), only_cpu),
+        (&operator, size(&requests("1m", "2Mi")), None),
+        (&operator, size(memory), only_cpu),
+        (&activator, size(&requests("20m", "17Mi")), only_cpu),
+        (&activator, size(&requests("20m", "16Mi")), None),
+        (&activator, pod(unmark), None),
+        (&operator, size(&requests("1m", "2Mi")), only_cpu),
     ];
     for (account, arguments, refusal) in &attempts {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

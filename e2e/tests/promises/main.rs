@@ -18,6 +18,7 @@ mod metrics;
 mod names;
 mod ownership;
 mod parked;
+mod parking;
 mod protocols;
 mod revisions;
 mod runtime;

@@ -11,14 +11,16 @@ use pilotlight_crds::status::Rung;
 use pilotlight_crds::{Function, condition, park};
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::reach::ACTIVATORS;
+use pilotlight_e2e::rung::is_parked;
 use pilotlight_e2e::stage::{self, Stage};
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
 use crate::metrics::{scrape, sum};
+use crate::throttle::pod;
 
 /// Parked after two seconds, and never at zero while the test runs.
-fn spec(changes: Value) -> Value {
+pub(crate) fn spec(changes: Value) -> Value {
     let mut spec =
         json!({"scaling": {"idleSeconds": 3600, "idle": {"steps": [{"afterSeconds": 2, "rung": "Parked"}]}}});
     for (key, value) in changes.as_object().into_iter().flatten() {
@@ -32,20 +34,8 @@ fn status_of(pod: &Pod) -> Option<&ContainerStatus> {
     statuses.iter().find(|status| status.name == "function")
 }
 
-/// Whether the placeholder runs and Kubernetes calls the pod ready.
-fn is_parked(pod: &Pod) -> bool {
-    let ready = status_of(pod).is_some_and(|status| status.ready);
-    ready && park::Parking::of(pod).is_some_and(|parking| parking.placeholder_runs)
-}
-
-async fn one(stage: &Stage, what: &str, done: impl Fn(&Pod) -> bool) -> Result<Pod> {
-    let pods = || stage.functions.pods("hello");
-    let found = until(what, PATIENCE, pods, |pods| pods.len() == 1 && pods.iter().all(&done)).await?;
-    found.into_iter().next().context("no pod")
-}
-
-async fn parked(stage: &Stage) -> Result<Pod> {
-    one(stage, "a parked pod", is_parked).await
+pub(crate) async fn parked(stage: &Stage) -> Result<Pod> {
+    pod(stage, "a parked pod", is_parked).await
 }
 
 async fn rung(stage: &Stage, wanted: Rung) -> Result<Function> {
@@ -55,14 +45,14 @@ async fn rung(stage: &Stage, wanted: Rung) -> Result<Function> {
 }
 
 /// The function was there since, in the same pod; it may be parked again by now.
-async fn woken(stage: &Stage, before: &Pod) -> Result<()> {
-    let now = one(stage, "one pod", |_| true).await?;
+pub(crate) async fn woken(stage: &Stage, before: &Pod) -> Result<()> {
+    let now = pod(stage, "one pod", |_| true).await?;
     assert_eq!(now.uid(), before.uid(), "the same pod");
     ensure!(park::turn(&now) > park::turn(before), "its function did not come back");
     Ok(())
 }
 
-fn restarts(pod: &Pod) -> i32 {
+pub(crate) fn restarts(pod: &Pod) -> i32 {
     status_of(pod).map_or(0, |status| status.restart_count)
 }
 
@@ -180,10 +170,10 @@ impl Refusing {
     /// Policies take a moment.
     async fn in_force(&self, stage: &Stage) -> Result<()> {
         let pods = stage.api::<Pod>();
-        let pod = one(stage, "the pod", |_| true).await?.name_any();
+        let name = pod(stage, "the pod", |_| true).await?.name_any();
         let dry = PatchParams { dry_run: true, ..PatchParams::default() };
         let swap = json!({"spec": {"containers": [{"name": "function", "image": "example.com/other:1"}]}});
-        let attempt = || async { Ok(pods.patch(&pod, &dry, &Patch::Strategic(&swap)).await.is_err()) };
+        let attempt = || async { Ok(pods.patch(&name, &dry, &Patch::Strategic(&swap)).await.is_err()) };
         until("the policy in force", PATIENCE, attempt, |refused| *refused).await?;
         Ok(())
     }
@@ -231,7 +221,7 @@ async fn what_an_author_sets_stays_and_who_wants_the_rung_no_more_gets_the_funct
     let low = parked(&stage).await?;
     stage.functions.patch("hello", json!({"scaling": {"idle": null}})).await?;
     let high =
-        one(&stage, "the function to run", |pod| park::function_runs(pod) && !pod.labels().contains_key(LABEL_RUNG))
+        pod(&stage, "the function to run", |pod| park::function_runs(pod) && !pod.labels().contains_key(LABEL_RUNG))
             .await?;
     assert_eq!((class(&high).as_deref(), high.uid()), (Some("Guaranteed"), low.uid()));
     rung(&stage, Rung::Active).await?;

@@ -177,7 +177,7 @@ mod tests {
     use prometheus_client::registry::Registry;
     use std::sync::Arc;
 
-    const FOOTPRINT: Footprint = Footprint { memory_mib: 64, cpu_milli: 500, parked_mib: 2 };
+    const FOOTPRINT: Footprint = Footprint { memory_mib: 64, cpu_milli: 500, parked_mib: Some(2) };
 
     fn standing(rung: Rung, replicas: u32) -> Standing {
         Standing { rung, replicas, footprint: FOOTPRINT }

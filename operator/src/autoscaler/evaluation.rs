@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 use pilotlight_crds::Function;
-use pilotlight_scaling::{ActivatorId, Millis, Rung};
+use pilotlight_scaling::{ActivatorId, Millis};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -252,7 +252,7 @@ impl<C: Cluster> Evaluation<C> {
                 floor_until,
                 led_since: self.led_since(key),
                 rung,
-                available: situation::available(&function.spec, self.inbox.refuses(key, Rung::Throttled)),
+                available: situation::available(&function.spec, |rung| self.inbox.refuses(key, rung)),
                 adaptive: function.spec.scaling.is_adaptive().then(|| footprint::expected(&function.spec)),
             };
             let wanted = situation::wanted(&function.spec);

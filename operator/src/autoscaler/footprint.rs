@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use pilotlight_crds::FunctionSpec;
+use pilotlight_crds::{FunctionSpec, park};
 use pilotlight_scaling::idle::Footprint;
+use std::sync::Arc;
 
 /// Memory that a replica is taken to hold where nothing is said of it, in MiB, for decisions only.
 const USUAL_MEMORY_MIB: u32 = 64;
@@ -23,7 +25,14 @@ pub(super) fn reserved(spec: &FunctionSpec) -> Footprint {
         of(requests).or_else(|| of(limits)).unwrap_or(0.0)
     };
     let memory_mib = (asked("memory") / 1_048_576.0).ceil() as u32;
-    Footprint { memory_mib, cpu_milli: (asked("cpu") * 1000.0).ceil() as u32, parked_mib: PARKED_MIB }
+    Footprint { memory_mib, cpu_milli: (asked("cpu") * 1000.0).ceil() as u32, parked_mib: Some(PARKED_MIB) }
+}
+
+/// The same, where these pods stand: parked ones whose requests did not shrink reserve what they did.
+pub(super) fn standing(spec: &FunctionSpec, pods: &[Arc<Pod>]) -> Footprint {
+    let reserved = reserved(spec);
+    let rigid = pods.iter().any(|pod| park::is_swapped(pod) && park::reserves(pod));
+    Footprint { parked_mib: reserved.parked_mib.filter(|_| !rigid), ..reserved }
 }
 
 /// The same for decisions: a process without a request holds memory all the same.
@@ -84,6 +93,22 @@ mod tests {
             let footprint = reserved(&spec(resources.clone()));
             assert_eq!((footprint.memory_mib, footprint.cpu_milli), expected, "{resources}");
         }
+    }
+
+    #[test]
+    fn a_parked_pod_that_could_not_shrink_counts_as_much_as_before() {
+        let spec = spec(json!({"requests": {"memory": "64Mi"}}));
+        let parked = |memory: &str| {
+            let resources = json!({"requests": {"memory": memory}});
+            let pod = json!({
+                "metadata": {"annotations": {"pilotlight.dev/image": "hello@sha256:aa"}},
+                "spec": {"containers": [{"name": "function", "image": "pilot:w1@sha256:bb", "resources": resources}]},
+            });
+            vec![Arc::new(serde_json::from_value::<Pod>(pod).unwrap())]
+        };
+        assert_eq!(standing(&spec, &parked("64Mi")).parked_mib, None);
+        assert_eq!(standing(&spec, &parked("2Mi")).parked_mib, Some(PARKED_MIB));
+        assert_eq!(standing(&spec, &[]), reserved(&spec));
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl<C: Cluster> Evaluation<C> {
         let replicas = others.iter().map(|other| other.replicas).sum::<u32>() + active.replicas;
         // Other revisions' pods are no idle ones.
         let on = if replicas > active.replicas { Rung::Active } else { rung };
-        let standing = Standing { rung: on, replicas, footprint: footprint::reserved(&function.spec) };
+        let standing = Standing { rung: on, replicas, footprint: footprint::standing(&function.spec, pods) };
         let accounts = &self.board.accounts;
         if accounts.knows(key) {
             accounts.stands(key, standing, now);

@@ -6,8 +6,9 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::control::{DrainPurpose, DrainScope};
-use pilotlight_crds::park::{self, Parking};
+use pilotlight_crds::park::{self, Parking, Requests};
 use pilotlight_crds::policy::IdleRung;
+use pilotlight_crds::workload::PullPolicy;
 use pilotlight_crds::{FunctionSpec, names, throttle};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,11 +22,36 @@ const PODS: usize = 16;
 /// The status of a refusal that is Pilotlight's own: what was asked for makes no sense.
 const UNPROCESSABLE: u16 = 422;
 
-/// Why the pods of a Function that asks for Parked cannot have it, by their shape. `None`: they can, or it does not ask.
+/// Why the pods of a Function whose author states the rung Parked cannot have it, by their shape. `None`: they can, or nobody stated it.
 pub fn unfit(spec: &FunctionSpec) -> Option<String> {
-    if !spec.scaling.asks_for(IdleRung::Parked) {
-        return None;
-    }
+    if spec.scaling.states(IdleRung::Parked) { by_shape(spec) } else { None }
+}
+
+/// Whether a Function can be parked, as far as its spec tells, and reserves less then.
+pub(super) fn saves(spec: &FunctionSpec) -> bool {
+    let registry = match spec.image_pull_policy {
+        Some(policy) => policy == PullPolicy::Always,
+        // As Kubernetes takes it.
+        None => {
+            !spec.image.contains('@')
+                && spec.image.rsplit('/').next().is_none_or(|name| !name.contains(':') || name.ends_with(":latest"))
+        }
+    };
+    !registry && !is_guaranteed(spec) && by_shape(spec).is_none()
+}
+
+/// Whether requests are limits, so that they cannot shrink alone.
+fn is_guaranteed(spec: &FunctionSpec) -> bool {
+    let Some(resources) = &spec.resources else { return false };
+    let limits = resources.limits.as_ref();
+    ["cpu", "memory"].into_iter().all(|name| {
+        let limit = limits.and_then(|limits| limits.get(name));
+        let request = resources.requests.as_ref().and_then(|requests| requests.get(name));
+        limit.is_some() && (request.is_none() || request == limit)
+    })
+}
+
+fn by_shape(spec: &FunctionSpec) -> Option<String> {
     if spec.cold_start.beacon == pilotlight_crds::policy::Beacon::Disabled {
         return Some(
             "spec.coldStart.beacon is Disabled, and without a beacon no placeholder is on the pod's node; enable it"
@@ -134,6 +160,30 @@ impl<C: Cluster> Steps<'_, C> {
         }
     }
 
+    /// Has the revision's pods request what `wanted` says, each only as it was seen. It takes no hand-shake: who uses a pod changes it, so that
+    /// what is shrunk is parked.
+    pub(super) async fn resize_requests(
+        &self,
+        step: &StepDown,
+        wanted: impl Fn(&Pod) -> Option<Requests>,
+    ) -> StepOutcome {
+        let pods = match self.cluster.whole_pods(&step.namespace, &step.revision).await {
+            Ok(pods) => pods,
+            Err(error) => return StepOutcome::Failed(certain(error)),
+        };
+        let mut resized = 0;
+        for pod in &pods {
+            let (Some(requests), Some(uid)) = (wanted(pod), pod.uid()) else { continue };
+            let patch = requests.resize(&uid, pod.metadata.resource_version.as_deref());
+            match self.cluster.resize_pod(&step.namespace, &pod.name_any(), patch).await {
+                Ok(()) => resized += 1,
+                Err(ClusterError::Gone | ClusterError::Conflict) => {}
+                Err(error) => return StepOutcome::Failed(certain(error)),
+            }
+        }
+        StepOutcome::Moved { pods: resized }
+    }
+
     /// Gives the revision's parked pods their function back. A pod whose function has not ended yet is left for the next look.
     pub(super) async fn unpark(&self, step: &StepDown) -> StepOutcome {
         let pods = match self.cluster.whole_pods(&step.namespace, &step.revision).await {
@@ -144,7 +194,14 @@ impl<C: Cluster> Steps<'_, C> {
         for pod in &pods {
             let Some(parking) = Parking::of(pod).filter(can_end) else { continue };
             match self.cluster.patch_pod(&step.namespace, &pod.name_any(), parking.end()).await {
-                Ok(_) => given += 1,
+                Ok(back) => {
+                    given += 1;
+                    if let Some(requests) = park::to_regrow(&back) {
+                        let patch = requests.resize(&back.uid().unwrap_or_default(), None);
+                        // What fails is tried again at the next look.
+                        let _ = self.cluster.resize_pod(&step.namespace, &back.name_any(), patch).await;
+                    }
+                }
                 Err(ClusterError::Gone | ClusterError::Conflict) => {}
                 Err(error) => return StepOutcome::Failed(certain(error)),
             }
@@ -156,6 +213,11 @@ impl<C: Cluster> Steps<'_, C> {
 /// Whether nothing is left of a function's process that was told to end, so that a new one cannot be taken for it.
 pub fn can_end(parking: &Parking) -> bool {
     !parking.swapped || parking.placeholder_runs
+}
+
+/// Whether a pod's function runs again, and requests less than it should.
+pub(super) fn owes(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none() && park::function_runs(pod) && park::to_regrow(pod).is_some()
 }
 
 /// Whether a pod serves and is not parked.

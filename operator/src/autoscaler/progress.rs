@@ -155,6 +155,8 @@ impl Progress {
             StepOutcome::Failed(error) => {
                 let (first, longest) = match error {
                     ClusterError::Uncertain(_) => (FENCE_MILLIS, 60_000),
+                    // Where the cluster can't, a pod is parked all the same.
+                    _ if done.step.kind == StepKind::Shrink => (10_000, 3_600_000),
                     _ => (1_000, 60_000),
                 };
                 event = refused(done, error);
@@ -237,7 +239,8 @@ fn moved(done: &Done, pods: usize) -> Option<ScalingEvent> {
         "Moved pods to another rung"
     );
     let (kind, message) = match kind {
-        StepKind::Scale => return None,
+        // Shrinking is part of parking, and regrowing of the way back.
+        StepKind::Scale | StepKind::Shrink | StepKind::Regrow => return None,
         StepKind::Throttle => {
             (ScalingEventKind::Throttled, format!("Took the CPU of {pods} pods of {revision}: {reason}"))
         }
@@ -262,7 +265,9 @@ fn refused(done: &Done, error: &ClusterError) -> Option<ScalingEvent> {
         name: done.key.name.clone(),
         kind: match done.step.kind {
             StepKind::Scale => ScalingEventKind::ScaleRefused,
-            StepKind::Throttle | StepKind::Restore => ScalingEventKind::ResizeRefused,
+            StepKind::Throttle | StepKind::Restore | StepKind::Shrink | StepKind::Regrow => {
+                ScalingEventKind::ResizeRefused
+            }
             StepKind::Park | StepKind::Unpark => ScalingEventKind::ParkRefused,
         },
         message: match done.step.kind {
@@ -272,6 +277,12 @@ fn refused(done: &Done, error: &ClusterError) -> Option<ScalingEvent> {
             StepKind::Park => format!("Could not park the pods of {}: {error}", done.step.revision),
             StepKind::Unpark => {
                 format!("Could not give the pods of {} their function back: {error}", done.step.revision)
+            }
+            StepKind::Shrink => {
+                format!("Parked pods of {} reserve as much as others: {error}", done.step.revision)
+            }
+            StepKind::Regrow => {
+                format!("Pods of {} that were parked still reserve next to nothing: {error}", done.step.revision)
             }
             StepKind::Throttle => format!("Could not throttle the pods of {}: {error}", done.step.revision),
             StepKind::Restore => format!("Could not give the pods of {} their CPU back: {error}", done.step.revision),

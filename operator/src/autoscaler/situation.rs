@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_REVISION};
-use pilotlight_crds::park::Parking;
+use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::policy::{self, Scaling, ScalingMetric};
 use pilotlight_crds::throttle::{is_marked, to_give_back};
 use pilotlight_crds::{Function, FunctionSpec};
@@ -17,9 +17,9 @@ use pilotlight_scaling::idle::{IdleReason, Rungs, Step as IdleStep};
 use pilotlight_scaling::{Cause, Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
 use std::sync::Arc;
 
-use super::parking::{self, can_be_parked, can_end};
+use super::parking::{self, can_be_parked, can_end, owes};
 use super::throttle::can_be_throttled;
-use crate::observe::all_throttled;
+use crate::observe::{all_parked, all_throttled};
 
 /// Milliseconds that a revision must be out of use before it goes to zero: long enough for a route to change hands.
 pub(super) const SUPERSEDED_MILLIS: u64 = 10_000;
@@ -48,6 +48,10 @@ pub(super) enum StepKind {
     Park,
     /// Pods get their function back.
     Unpark,
+    /// Parked pods reserve next to nothing.
+    Shrink,
+    /// Pods reserve again what their function needs.
+    Regrow,
 }
 
 /// Something to do.
@@ -69,6 +73,8 @@ impl Step {
             StepKind::Restore => "restore",
             StepKind::Park => "park",
             StepKind::Unpark => "unpark",
+            StepKind::Shrink => "shrink",
+            StepKind::Regrow => "regrow",
             StepKind::Scale if self.to > self.from => "up",
             StepKind::Scale => "down",
         }
@@ -79,7 +85,7 @@ impl Step {
         match self.kind {
             StepKind::Throttle => Some(Rung::Throttled),
             StepKind::Park => Some(Rung::Parked),
-            StepKind::Scale | StepKind::Restore | StepKind::Unpark => None,
+            StepKind::Scale | StepKind::Restore | StepKind::Unpark | StepKind::Shrink | StepKind::Regrow => None,
         }
     }
 }
@@ -120,18 +126,19 @@ fn steps(scaling: &Scaling) -> Vec<IdleStep> {
     steps.collect()
 }
 
-/// The rungs that a Function's pods can be on. What its author states is tried, whatever its pods look like; the adaptive policy leaves out what could
-/// do harm: a process without CPU may fail a liveness probe, and would be restarted.
-pub(super) fn available(spec: &FunctionSpec, throttling_refused: bool) -> Rungs {
+/// The rungs that a Function's pods can be on. What its author states is tried, whatever its pods look like and `refused`; the adaptive policy leaves out
+/// what the cluster refused, and what could do harm: a process without CPU may fail a liveness probe, and would be restarted.
+pub(super) fn available(spec: &FunctionSpec, refused: impl Fn(Rung) -> bool) -> Rungs {
     if !spec.scaling.is_adaptive() {
         return if parking::unfit(spec).is_some() { Rungs::ALL.without(Rung::Parked) } else { Rungs::ALL };
     }
-    let rungs = Rungs::ALL.without(Rung::Parked);
     let limits = spec.resources.as_ref().and_then(|resources| resources.limits.as_ref());
     let limited = limits.is_some_and(|limits| limits.contains_key("cpu"));
     let by_exec = spec.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some());
-    let harmless = limited && spec.liveness_probe.is_none() && !by_exec;
-    if harmless && !throttling_refused { rungs } else { rungs.without(Rung::Throttled) }
+    let throttles = limited && spec.liveness_probe.is_none() && !by_exec && !refused(Rung::Throttled);
+    let parks = parking::saves(spec) && !refused(Rung::Parked);
+    let left_out = [(throttles, Rung::Throttled), (parks, Rung::Parked)].into_iter().filter(|(can, _)| !can);
+    left_out.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))
 }
 
 /// The rungs that the spec may ever ask for.
@@ -141,14 +148,18 @@ pub(super) fn wanted(spec: &FunctionSpec) -> Rungs {
     unasked.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))
 }
 
-/// The rung that the pods of a revision are on, by what they reserve: parked ones reserve what they did before.
+/// The rung that the pods of a revision are on.
 pub(super) fn rung(active: &RevisionRead, pods: &[Arc<Pod>]) -> Rung {
     if active.replicas == 0 {
         return Rung::Zero;
     }
     let of_revision = |pod: &&Pod| pod.labels().get(LABEL_REVISION) == Some(&active.name);
-    let pods = pods.iter().map(AsRef::as_ref).filter(of_revision);
-    if all_throttled(pods) { Rung::Throttled } else { Rung::Active }
+    let pods = || pods.iter().map(AsRef::as_ref).filter(of_revision);
+    match (all_parked(pods()), all_throttled(pods())) {
+        (true, _) => Rung::Parked,
+        (false, true) => Rung::Throttled,
+        (false, false) => Rung::Active,
+    }
 }
 
 /// The floor beside `minReplicas`: the highest of those there may be.
@@ -242,7 +253,7 @@ pub(super) fn rung_step(
     let of_revision = || pods.iter().filter(|pod| pod.labels().get(LABEL_REVISION) == Some(&active.name));
     let ahead = matches!(decision.reason.cause, Cause::Ladder(IdleReason::Prewarm { .. }));
     let parks = wanted.contains(Rung::Parked) && !past_activators;
-    if let Some(kind) = parking_step(decision, parks, of_revision) {
+    if let Some(kind) = parking_step(decision, parks, ahead, of_revision) {
         return Some(Step { kind, ..step(active, active.replicas, &decision.reason.to_string()) });
     }
     let left = wanted.contains(Rung::Throttled) && !past_activators && !ahead;
@@ -258,19 +269,23 @@ pub(super) fn rung_step(
 
 /// What takes pods to the rung Parked, or back from it.
 ///
-/// Whoever has a request asks for one pod's function, so that functions are asked for here only where others are in use already, and where
-/// nobody would: the author wants the rung no more, or requests reach pods past the activators.
+/// Whoever has a request asks for one pod's function, so that functions are asked for here only `ahead` of a request, where others are in use already,
+/// and where nobody would: the author wants the rung no more, or requests reach pods past the activators.
 fn parking_step<'p, P: Iterator<Item = &'p Arc<Pod>>>(
     decision: &Decision,
     wanted: bool,
+    ahead: bool,
     pods: impl Fn() -> P,
 ) -> Option<StepKind> {
-    let parked = || pods().filter_map(|pod| Parking::of(pod));
+    let can_wake = || pods().filter_map(|pod| Parking::of(pod)).any(|parking| can_end(&parking));
     let in_use = || pods().any(|pod| Parking::of(pod).is_none() && pod.metadata.deletion_timestamp.is_none());
     match decision.rung {
         Rung::Parked if pods().any(|pod| can_be_parked(pod)) => Some(StepKind::Park),
-        Rung::Active if wanted => (in_use() && parked().any(|parking| can_end(&parking))).then_some(StepKind::Unpark),
-        Rung::Active | Rung::Throttled if !wanted => parked().any(|p| can_end(&p)).then_some(StepKind::Unpark),
+        Rung::Parked if pods().any(|pod| park::to_shrink(pod).is_some()) => Some(StepKind::Shrink),
+        Rung::Active if wanted && (ahead || in_use()) && can_wake() => Some(StepKind::Unpark),
+        Rung::Active | Rung::Throttled if !wanted && can_wake() => Some(StepKind::Unpark),
+        // Whoever brought the function back does it, unless it failed there.
+        _ if pods().any(|pod| owes(pod)) => Some(StepKind::Regrow),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pilotlight_crds::park;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,8 @@ impl<C: Cluster> Task<C> {
             StepKind::Restore => steps.restore(&down).await,
             StepKind::Park => steps.park(&down).await,
             StepKind::Unpark => steps.unpark(&down).await,
+            StepKind::Shrink => steps.resize_requests(&down, park::to_shrink).await,
+            StepKind::Regrow => steps.resize_requests(&down, park::to_regrow).await,
         }
     }
 }

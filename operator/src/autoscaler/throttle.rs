@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::control::{DrainPurpose, DrainScope};
-use pilotlight_crds::park::Parking;
+use pilotlight_crds::park::{Parking, to_regrow};
 use pilotlight_crds::throttle::{self, Cpu};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -131,5 +131,5 @@ impl<C: Cluster> Steps<'_, C> {
 /// Whether a pod serves, and has CPU to give.
 pub(super) fn can_be_throttled(pod: &Pod) -> bool {
     let active = pod.metadata.deletion_timestamp.is_none() && is_ready(pod) && Parking::of(pod).is_none();
-    active && throttle::to_take(pod).is_some()
+    active && to_regrow(pod).is_none() && throttle::to_take(pod).is_some()
 }

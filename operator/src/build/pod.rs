@@ -128,7 +128,7 @@ fn default_readiness_probe(spec: &FunctionSpec) -> Probe {
 
 /// A parked pod's function comes back without a registry's help, and the policy of a running pod cannot be changed.
 fn pinned(spec: &FunctionSpec) -> Option<PullPolicy> {
-    spec.scaling.asks_for(IdleRung::Parked).then_some(PullPolicy::IfNotPresent)
+    spec.scaling.states(IdleRung::Parked).then_some(PullPolicy::IfNotPresent)
 }
 
 fn pull_policy(policy: PullPolicy) -> String {

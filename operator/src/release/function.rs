@@ -63,7 +63,7 @@ impl Releasing {
             bail!("the Deployment {revision} is not the Function's");
         }
         scale_to_one(&deployments, &revision).await?;
-        bring_back(&client, &namespace, &revision, Duration::ZERO)
+        bring_back(&client, &namespace, &function.name_any(), Duration::ZERO)
             .await
             .context("cannot give its idle pods back what they had")?;
         let protocol = spoken(&deployment).unwrap_or(function.spec.protocol);
@@ -92,7 +92,7 @@ impl Releasing {
         {
             bail!("the Service {name} is not the Function's");
         }
-        bring_back(&self.client, namespace, revision, COMING_BACK)
+        bring_back(&self.client, namespace, name, COMING_BACK)
             .await
             .context("cannot give its parked pods their function back")?;
         release_selector(&services, function, self.protocol, revision_selector(name, revision))
@@ -164,37 +164,56 @@ async fn scale_to_one(deployments: &Api<Deployment>, revision: &str) -> anyhow::
     }
 }
 
-/// Nobody would give pods their CPU or their function back any more when requests come, nor take CPU from those that have started.
+/// Nobody would give a Function's pods their CPU, their function or their requests back any more when requests come, nor take CPU from those that
+/// have started.
 ///
-/// `patience`: how long to wait until they are there.
-async fn bring_back(client: &Client, namespace: &str, revision: &str, patience: Duration) -> anyhow::Result<()> {
+/// `patience`: how long to wait until functions run again.
+async fn bring_back(client: &Client, namespace: &str, function: &str, patience: Duration) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let of_revision = ListParams::default().labels(&format!("{}={revision}", names::LABEL_REVISION));
+    let of_function = ListParams::default().labels(&format!("{}={function}", names::LABEL_FUNCTION));
     let give_up = Instant::now() + patience;
     loop {
-        let listed = pods.list(&of_revision).await?.items;
+        let listed = pods.list(&of_function).await?.items;
         let live = || listed.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let last = Instant::now() >= give_up && !patience.is_zero();
         for pod in live() {
             if throttle::to_give_back(pod).is_some() {
                 give_back(client.clone(), namespace, pod).await?;
             }
             end_boost(client.clone(), namespace, pod).await?;
-            if let Some(parking) = Parking::of(pod).filter(can_end) {
+            // In the end kubelet sorts it out by itself, however long that takes: no placeholder may stay.
+            if let Some(parking) = Parking::of(pod).filter(|parking| last || can_end(parking)) {
                 unpark(&pods, &pod.name_any(), &parking).await?;
             }
+            if let Some(requests) = park::to_regrow(pod)
+                && let Err(error) = regrow(&pods, pod, &requests).await
+            {
+                tracing::warn!(pod = %pod.name_any(), namespace, %error, "a pod that was parked requests less than it should");
+            }
         }
+        let asleep = live().any(|pod| Parking::of(pod).is_some());
         // What Kubernetes calls ready may be the placeholder.
-        if live().all(|pod| park::turn(pod) == 0 && Parking::of(pod).is_none() || park::function_runs(pod)) {
+        if !asleep && live().all(|pod| park::turn(pod) == 0 || park::function_runs(pod)) {
             return Ok(());
         }
-        if Instant::now() >= give_up {
+        if Instant::now() >= give_up && (patience.is_zero() || !asleep) {
             if !patience.is_zero() {
-                tracing::warn!(revision, namespace, "a parked pod has not got its function back in time");
+                tracing::warn!(function, namespace, "a pod that was parked does not run its function yet");
             }
             return Ok(());
+        }
+        if Instant::now() >= give_up + patience {
+            bail!("its parked pods were changed again and again; run the release once more");
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+async fn regrow(pods: &Api<Pod>, pod: &Pod, requests: &park::Requests) -> kube::Result<()> {
+    let by_operator =
+        PatchParams { field_manager: Some(names::MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Strategic(requests.resize(&pod.uid().unwrap_or_default(), None));
+    pods.patch_subresource("resize", &pod.name_any(), &by_operator, &patch).await.map(drop)
 }
 
 /// If it is still as it was seen; else the next look tells.

@@ -2,7 +2,7 @@
 //!
 //! Everything is priced in one currency, the MiB·s: one MiB of memory reserved for one second.
 //!
-//! What always holds: no rung costs more than the one above it.
+//! What always holds: no rung costs more than the one above it, but Parked where requests cannot shrink; there it is not to be offered.
 
 use super::rung::Rung;
 
@@ -13,8 +13,9 @@ pub struct Footprint {
     pub memory_mib: u32,
     /// CPU while it is Active, in thousandths of a core.
     pub cpu_milli: u32,
-    /// Memory while it is Parked, in MiB: the placeholder, the sandbox, and the author's own sidecars, which go on.
-    pub parked_mib: u32,
+    /// Memory while it is Parked, in MiB: the placeholder, the sandbox, and the author's own sidecars, which go on. `None`: it reserves as much as while it is
+    /// Active, because its requests cannot shrink.
+    pub parked_mib: Option<u32>,
 }
 
 /// Thousandths of a core that a Throttled or Parked pod reserves; design: "CPU at 10m, request 1m".
@@ -39,7 +40,10 @@ impl Footprint {
         let (memory_mib, cpu_milli) = match rung {
             Rung::Active => (self.memory_mib, self.cpu_milli),
             Rung::Throttled => (self.memory_mib, idle_cpu),
-            Rung::Parked => (self.parked_mib.min(self.memory_mib), idle_cpu),
+            Rung::Parked => match self.parked_mib {
+                Some(parked_mib) => (parked_mib.min(self.memory_mib), idle_cpu),
+                None => (self.memory_mib, self.cpu_milli),
+            },
             Rung::Zero => return Reserved::default(),
         };
         Reserved { memory_mib, cpu_milli, pods: 1 }
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn each_rung_costs_less_and_wakes_slower() {
-        let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: 2 };
+        let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: Some(2) };
         let prices = Prices::default();
         let rates = Rung::ALL.map(|rung| prices.rate(footprint, rung));
         assert_eq!(rates.map(|rate| rate.round() as u64), [203, 102, 4, 0]);
@@ -151,10 +155,12 @@ mod tests {
 
     #[test]
     fn a_small_function_reserves_no_more_when_it_is_parked() {
-        let tiny = Footprint { memory_mib: 1, cpu_milli: 0, parked_mib: 2 };
+        let tiny = Footprint { memory_mib: 1, cpu_milli: 0, parked_mib: Some(2) };
         assert_eq!(tiny.reserved(Rung::Parked), Reserved { memory_mib: 1, cpu_milli: 0, pods: 1 });
         assert_eq!(tiny.reserved(Rung::Throttled), tiny.reserved(Rung::Active));
         assert_eq!(tiny.reserved(Rung::Zero), Reserved::default());
+        let rigid = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: None };
+        assert_eq!(rigid.reserved(Rung::Parked), rigid.reserved(Rung::Active), "where requests cannot shrink");
     }
 
     #[test]

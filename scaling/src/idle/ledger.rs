@@ -149,7 +149,7 @@ fn saved(used: u128, always_on: u128) -> Option<i64> {
 mod tests {
     use super::*;
 
-    const FOOTPRINT: Footprint = Footprint { memory_mib: 100, cpu_milli: 200, parked_mib: 2 };
+    const FOOTPRINT: Footprint = Footprint { memory_mib: 100, cpu_milli: 200, parked_mib: Some(2) };
 
     #[test]
     fn a_day_with_an_hour_of_work_saves_most_of_it() {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_requests_nothing_is_told_by_its_replicas() {
-        let nothing = Footprint { memory_mib: 0, cpu_milli: 0, parked_mib: 0 };
+        let nothing = Footprint { memory_mib: 0, cpu_milli: 0, parked_mib: Some(0) };
         let mut ledger = Ledger::default();
         assert_eq!(ledger.saved_percent(), None);
         ledger.pass(nothing, Rung::Active, 1, 1_000);
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn sums_stop_at_their_largest_value() {
         let mut ledger = Ledger::default();
-        let huge = Footprint { memory_mib: u32::MAX, cpu_milli: u32::MAX, parked_mib: 0 };
+        let huge = Footprint { memory_mib: u32::MAX, cpu_milli: u32::MAX, parked_mib: Some(0) };
         for _ in 0..3 {
             ledger.pass(huge, Rung::Active, u32::MAX, u64::MAX);
         }

@@ -182,7 +182,7 @@ mod tests {
         ) {
             let prices = Prices { wait_second, ..Prices::default() };
             let available = Rungs::ALL.without(Rung::ALL[missing]);
-            let footprint = Footprint { memory_mib, cpu_milli, parked_mib: 2 };
+            let footprint = Footprint { memory_mib, cpu_milli, parked_mib: Some(2) };
             let terms = Terms { prices: &prices, footprint, wakes: Wakes::default(), available };
             let from = available.substitute(Rung::ALL[from]);
             let plan = Plan::new(&terms, &intervals);
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_floor_keeps_the_cheapest_that_is_left() {
         let prices = Prices::default();
-        let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: 2 };
+        let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: Some(2) };
         let terms = |available| Terms { prices: &prices, footprint, wakes: Wakes::default(), available };
         assert_eq!(Plan::new(&terms(Rungs::ALL), &[]).at(0, Rung::Active).rung, Rung::Zero);
         let floor = Rungs::ALL.without(Rung::Zero);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::simulation::cases;
 
-const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: 2 };
+const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: Some(2) };
 
 /// A Function that has been called with these gaps, in ms, each call answered at once.
 fn called(gaps: &[u64]) -> Learnt {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::simulation::cases;
 
 const NOW: Millis = Millis(1_000_000_000);
-const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: 2 };
+const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: Some(2) };
 
 /// A Function that is called every ten minutes, and answers at once.
 fn timer() -> Learnt {

@@ -247,7 +247,11 @@ impl Model {
         }
         if let Some(container) = patch.pointer("/spec/containers/0/resources") {
             let spec = pod.spec.as_mut().unwrap();
-            spec.containers[0].resources = Some(serde_json::from_value(container.clone()).unwrap());
+            let mut resources = serde_json::to_value(&spec.containers[0].resources).unwrap();
+            for (kind, name, quantity) in container.as_object().into_iter().flatten().flat_map(quantities) {
+                resources[kind][name] = quantity.clone();
+            }
+            spec.containers[0].resources = serde_json::from_value(resources).unwrap();
         }
         if *pod != before {
             self.version += 1;
@@ -261,6 +265,12 @@ impl Model {
         self.replicas = replicas;
         self.version += 1;
     }
+}
+
+fn quantities<'v>(
+    (kind, values): (&'v String, &'v Value),
+) -> impl Iterator<Item = (&'v String, &'v String, &'v Value)> {
+    values.as_object().into_iter().flatten().map(move |(name, quantity)| (kind, name, quantity))
 }
 
 /// A model of the API server: one Deployment with versions, its pods, the activators' pods.

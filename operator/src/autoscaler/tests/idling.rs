@@ -13,7 +13,7 @@ use crate::autoscaler::board::{self, Board};
 use crate::autoscaler::ledger::{FunctionKey, Ledger, Scene};
 
 const A: ActivatorId = ActivatorId(1);
-const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: 2 };
+const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: Some(2) };
 /// When a leader's clock begins.
 const BEGIN: u64 = 2_592_000_000;
 

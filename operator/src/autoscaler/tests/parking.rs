@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::FunctionSpec;
 use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainScope};
-use pilotlight_crds::park::{self, Parking};
-use pilotlight_scaling::idle::Rungs;
+use pilotlight_crds::park::{self, Parking, Requests};
+use pilotlight_scaling::idle::{IdleReason, Rungs};
 use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -170,8 +170,11 @@ async fn a_pod_that_cannot_be_parked_says_why_and_nobody_is_asked() {
 
 /// What is done about these pods.
 fn done(rung: Rung, wanted: bool, past: bool, pods: &[Pod]) -> Option<StepKind> {
+    done_because(Cause::NotIdleYet { silent_seconds: 9, needed_seconds: 60 }, rung, wanted, past, pods)
+}
+
+fn done_because(cause: Cause, rung: Rung, wanted: bool, past: bool, pods: &[Pod]) -> Option<StepKind> {
     let wanted = if wanted { Rungs::ALL } else { Rungs::PLAIN };
-    let cause = Cause::NotIdleYet { silent_seconds: 9, needed_seconds: 60 };
     let reason = Reason { cause, bound: None };
     let decision = Decision { replicas: 1, rung, reason, idle: None, next_check: None, memory: Memory::default() };
     let active = RevisionRead { name: "hello-1".to_owned(), replicas: 1, ready: 1, resource_version: None };
@@ -198,6 +201,90 @@ fn functions_are_given_back_by_the_autoscaler_only_where_no_activator_would() {
     assert_eq!(done(Rung::Active, true, true, &[parked("a")]), unpark, "requests reach it past the activators");
     assert_eq!(done(Rung::Active, false, false, &[parked("a")]), unpark, "its author does not want it any more");
     assert_eq!(done(Rung::Throttled, true, false, &[parked("a")]), None, "it is further down already");
+    let expected = || Cause::Ladder(IdleReason::Prewarm { idle_millis: 9_000, stay_millis: 900, percent: 80, gaps: 9 });
+    assert_eq!(done_because(expected(), Rung::Active, true, false, &[parked("a")]), unpark, "ahead of a request");
+    let mut ending = parked("a");
+    ending.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].image_id = FUNCTION.to_owned();
+    assert_eq!(done_because(expected(), Rung::Active, true, false, &[ending]), None, "its function has not ended yet");
+}
+
+/// Parked or not, with what its function requests and what was noted of that.
+fn requesting(mut pod: Pod, cpu: &str, memory: &str) -> Pod {
+    pod.annotations_mut().insert("pilotlight.dev/image".to_owned(), FUNCTION.to_owned());
+    pod.annotations_mut().insert("pilotlight.dev/requests".to_owned(), "50m/64Mi".to_owned());
+    let resources = json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": "1", "memory": "1Gi"}});
+    pod.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(resources).unwrap();
+    pod
+}
+
+fn requests(cluster: &FakeCluster) -> Vec<String> {
+    cluster.with(|model| model.whole.iter().map(|pod| Requests::of(pod).unwrap().record()).collect())
+}
+
+#[test]
+fn parked_pods_reserve_less_and_whoever_was_left_with_it_gets_it_back() {
+    let low = || requesting(parked("a"), "1m", "2Mi");
+    assert_eq!(done(Rung::Parked, true, false, &[requesting(parked("a"), "50m", "64Mi")]), Some(StepKind::Shrink));
+    assert_eq!(done(Rung::Parked, true, false, &[low()]), None);
+    let left = || requesting(pod("a", true), "1m", "2Mi");
+    for rung in [Rung::Active, Rung::Throttled] {
+        assert_eq!(done(rung, true, false, &[left()]), Some(StepKind::Regrow), "whoever woke it died");
+    }
+    assert_eq!(done(Rung::Parked, true, false, &[left()]), Some(StepKind::Park), "it is parked again as it is");
+    assert_eq!(done(Rung::Active, true, false, &[requesting(pod("a", true), "50m", "64Mi")]), None);
+}
+
+#[tokio::test]
+async fn requests_shrink_only_in_the_pod_that_was_seen_and_come_back_with_the_function() {
+    let cluster = cluster(&[], vec![requesting(parked("a"), "50m", "64Mi")]);
+    let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
+    let steps = Steps { cluster: &cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL };
+    // Somebody wakes it in between.
+    let woken = |_: &mut _| ClusterError::Conflict;
+    cluster.with(|model| model.on_resize.push(Box::new(woken)));
+    let outcome = steps.resize_requests(&steps_down(), park::to_shrink).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 0 }), "{outcome:?}");
+    let outcome = steps.resize_requests(&steps_down(), park::to_shrink).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
+    assert_eq!(requests(&cluster), ["1m/2Mi"]);
+    let refuse = |_: &mut _| ClusterError::Refused { code: 403, message: "no".to_owned() };
+    cluster.with(|model| model.on_resize.push(Box::new(refuse)));
+    let outcome = unpark(&cluster).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "the function comes first: {outcome:?}");
+    assert_eq!(requests(&cluster), ["1m/2Mi"]);
+    let outcome = steps.resize_requests(&steps_down(), park::to_regrow).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
+    assert_eq!(requests(&cluster), ["50m/64Mi"]);
+    let outcome = steps.resize_requests(&steps_down(), park::to_regrow).await;
+    assert!(matches!(outcome, StepOutcome::Moved { pods: 0 }), "{outcome:?}");
+}
+
+#[test]
+fn the_adaptive_policy_parks_where_that_frees_something_and_the_cluster_lets_it() {
+    let can = |changes: Value, refused: Option<Rung>| {
+        let mut spec = json!({"image": "hello:v1", "scaling": {"idle": {"policy": "Adaptive"}}});
+        for (key, value) in changes.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let spec = serde_json::from_value(spec).unwrap();
+        available(&spec, |rung| Some(rung) == refused).contains(Rung::Parked)
+    };
+    assert!(can(json!({}), None));
+    assert!(can(json!({}), Some(Rung::Throttled)));
+    assert!(!can(json!({}), Some(Rung::Parked)));
+    assert!(!can(json!({"command": ["/app"]}), None));
+    for (image, parks) in
+        [("hello", false), ("registry:5000/hello", false), ("a/hello:latest", false), ("hello@sha256:aa", true)]
+    {
+        assert_eq!(can(json!({"image": image}), None), parks, "{image}");
+    }
+    assert!(can(json!({"image": "hello", "imagePullPolicy": "IfNotPresent"}), None));
+    assert!(!can(json!({"imagePullPolicy": "Always"}), None));
+    let whole = json!({"cpu": "1", "memory": "64Mi"});
+    assert!(!can(json!({"resources": {"limits": whole, "requests": whole}}), None), "it would reserve as much");
+    assert!(!can(json!({"resources": {"limits": whole}}), None));
+    assert!(!can(json!({"resources": {"limits": whole, "requests": {"cpu": "1"}}}), None));
+    assert!(can(json!({"resources": {"limits": whole, "requests": {"memory": "32Mi"}}}), None));
 }
 
 #[test]
@@ -211,10 +298,10 @@ fn a_shape_that_forbids_the_rung_takes_the_next_best_one() {
         serde_json::from_value::<FunctionSpec>(spec).unwrap()
     };
     let fit = spec(json!({}));
-    assert_eq!((unfit(&fit), available(&fit, false).substitute(Rung::Parked)), (None, Rung::Parked));
+    assert_eq!((unfit(&fit), available(&fit, |_| false).substitute(Rung::Parked)), (None, Rung::Parked));
     let commanded = spec(json!({"command": ["/app"]}));
     assert!(unfit(&commanded).unwrap().contains("spec.command"));
-    assert_eq!(available(&commanded, false).substitute(Rung::Parked), Rung::Zero);
+    assert_eq!(available(&commanded, |_| false).substitute(Rung::Parked), Rung::Zero);
     assert!(unfit(&spec(json!({"coldStart": {"beacon": "Disabled"}}))).unwrap().contains("coldStart.beacon"));
     let health = json!({"livenessProbe": {"httpGet": {"port": 9000, "path": "/health"}}});
     assert_eq!(unfit(&spec(health)), None, "its pods tell the placeholder of the port");
