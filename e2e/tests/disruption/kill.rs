@@ -2,6 +2,7 @@
 //! is answered.
 
 mod leader;
+mod parked;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use kube::api::{EvictParams, ListParams};
 use kube::{Api, ResourceExt};
 use pilotlight_crds::names::LABEL_REVISION;
 use pilotlight_crds::park::{self, Requests};
+use pilotlight_crds::throttle;
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::reach::OPERATORS;
 use pilotlight_e2e::rung::is_parked;
@@ -119,12 +120,15 @@ async fn requests_at_any_moment_of_the_ladder_are_answered() -> Result<()> {
     stage.functions.create("hello", journey).await?;
     stage.ready("hello").await?;
     let rounds = std::env::var("PILOTLIGHT_E2E_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
+    let moments: [fn(&Pod) -> bool; 4] = [|_| true, throttle::is_marked, park::is_marked, is_parked];
     let mut place = f64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_millis()) / 1_000.0;
-    for round in 1..=rounds {
-        // Steps of the golden ratio leave no part of the six seconds out.
+    for (round, moment) in (1..=rounds).zip(moments.into_iter().cycle()) {
+        pod(&stage, "the next rung to be begun or reached", moment).await?;
+        // Steps of the golden ratio leave no part of the time after that out.
         place = (place + 0.618_033_988_749_895).fract();
-        tokio::time::sleep(Duration::from_secs_f64(6.0 * place)).await;
-        let answer = stage.ok("hello", "/").await.with_context(|| format!("round {round}, after {place:.3} of 6 s"))?;
+        tokio::time::sleep(Duration::from_secs_f64(1.5 * place)).await;
+        let answer =
+            stage.ok("hello", "/").await.with_context(|| format!("round {round}, after {place:.3} of 1.5 s"))?;
         ensure!(answer.header("pilotlight-placeholder").is_empty(), "round {round}: the function answers");
     }
     let last = parked(&stage).await?;
