@@ -1,3 +1,5 @@
+//! What a pod shows of its parking, in each state that a swap or a crash can leave it in; and which shapes forbid it.
+
 use super::*;
 
 const FUNCTION: &str = "registry.test:5000/shop/hello@sha256:aaaa";
