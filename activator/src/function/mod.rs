@@ -265,8 +265,10 @@ impl FunctionCell {
     pub async fn drain(self: &Arc<Self>, request: &DrainRequest) -> DrainResponse {
         let answer = self.lock().drain(Instant::now(), request);
         let wait = Duration::from_millis(request.wait_millis.min(request.ttl_millis / 2));
+        // Requests at the pods may end; those that wait for one do not by waiting.
+        let busy = matches!(answer, DrainResponse::Busy { queued: 0, .. });
         let lingers = matches!(request.scope, DrainScope::Pods { .. }) && !wait.is_zero();
-        if answer == DrainResponse::Drained || !lingers {
+        if !(busy && lingers) {
             return answer;
         }
         self.lock().begin_drain(Instant::now(), request);

@@ -161,6 +161,28 @@ async fn where_the_function_cannot_be_had_another_pod_answers() {
     assert_eq!(pod.connections.load(Ordering::Relaxed), 0);
 }
 
+/// The autoscaler counts pods, and the one that cannot serve is one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_pod_is_not_taken_away_while_a_request_waits_for_it() {
+    let world = world();
+    let (pod, other) = (hello().await, hello().await);
+    let _placeholder = Placeholder::of(&pod).await;
+    show(&world, &parked(&pod, 1));
+    world.scale.refuse_unpark("no swaps here");
+    let request = tokio::spawn(send(world.get("/")));
+    eventually("another pod is asked for", || world.scale.writes() == [2]).await;
+    let mut remove = drain(&other, 60_000);
+    remove["purpose"] = json!("remove");
+    remove["waitMillis"] = json!(50);
+    let answer = control(&world, "/v1/drain", TOKEN, &remove).await.body;
+    assert!(answer.contains("busy") && answer.contains("\"queued\":1"), "{answer}");
+    show(&world, &active(&other));
+    assert_eq!(request.await.unwrap().body, "hello");
+    // The one that is left over may go.
+    remove["scope"]["pods"]["uids"] = json!([format!("uid-{}", pod.name)]);
+    assert_eq!(control(&world, "/v1/drain", TOKEN, &remove).await.body, "\"drained\"");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_was_asked_for_and_does_not_come_is_given_up() {
     let world = world();

@@ -18,11 +18,8 @@ use pilotlight_e2e::wait::until;
 use serde_json::json;
 
 use crate::metrics::{scrape, sum};
-use crate::parked::{parked, restarts, spec, woken};
+use crate::parked::{parked, restarts, rounds, spec, woken};
 use crate::throttle::pod;
-
-/// Rounds of the journey through all rungs; `PILOTLIGHT_E2E_ROUNDS` asks for more.
-const ROUNDS: u32 = 10;
 
 fn requests(pod: &Pod) -> Option<String> {
     Requests::of(pod).map(|requests| requests.record())
@@ -119,10 +116,9 @@ async fn requests_at_any_moment_of_the_ladder_are_answered() -> Result<()> {
     let journey = json!({"resources": resources, "scaling": {"idleSeconds": 3600, "idle": {"steps": steps}}});
     stage.functions.create("hello", journey).await?;
     stage.ready("hello").await?;
-    let rounds = std::env::var("PILOTLIGHT_E2E_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     let moments: [fn(&Pod) -> bool; 4] = [|_| true, throttle::is_marked, park::is_marked, is_parked];
     let mut place = f64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_millis()) / 1_000.0;
-    for (round, moment) in (1..=rounds).zip(moments.into_iter().cycle()) {
+    for (round, moment) in (1..=rounds(8)).zip(moments.into_iter().cycle()) {
         pod(&stage, "the next rung to be begun or reached", moment).await?;
         // Steps of the golden ratio leave no part of the time after that out.
         place = (place + 0.618_033_988_749_895).fract();

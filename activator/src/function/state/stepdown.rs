@@ -18,6 +18,8 @@ impl<W> State<W> {
         let queued = match request.scope {
             DrainScope::All { .. } => self.queued(),
             DrainScope::Pods { .. } if request.purpose == DrainPurpose::Park => self.queued(),
+            // Whichever pod it is, it may be the one that they wait for.
+            DrainScope::Pods { .. } if self.usable() == 0 => self.queued(),
             DrainScope::Pods { .. } => 0,
         };
         // Samples are told when a second is over: what happened since, whoever decided does not know.

@@ -326,7 +326,8 @@ fn step(bench: &mut Bench, model: &mut Model, op: Op, limit: u32) {
 fn drain_step(bench: &mut Bench, model: &mut Model, scope: DrainScope, ttl: u64) {
     let numbers: Vec<usize> = (0..4).filter(|n| scope == all() || scope == some(*n)).collect();
     let in_flight: usize = numbers.iter().map(|n| model.at(*n)).sum();
-    let queued = if scope == all() { model.waiting.len() } else { 0 };
+    // Where no pod can serve those who wait, any may be the one that they wait for.
+    let queued = if scope == all() || bench.state.usable() == 0 { model.waiting.len() } else { 0 };
     let id = format!("h{}", model.next);
     model.next += 1;
     let answer = bench.drain(&id, scope.clone(), ttl);
