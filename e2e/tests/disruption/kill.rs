@@ -20,6 +20,8 @@ use serde_json::json;
 
 /// Kills of each component. Kubelet waits longer before each restart, so more would test its patience.
 const ROUNDS: usize = 3;
+/// Kubelet waits for up to five minutes before it starts a container again that has ended often.
+const BACK: Duration = Duration::from_secs(360);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
@@ -99,7 +101,7 @@ async fn kill_all(reach: &Reach, selector: &str) -> Result<i32> {
 async fn back(reach: &Reach, selector: &str, restarts_before: i32) -> Result<()> {
     until(
         &format!("{selector} to be back"),
-        PATIENCE + Duration::from_secs(60),
+        BACK,
         || components(reach, selector),
         |pods| pods.iter().all(is_ready) && pods.iter().map(restarts).sum::<i32>() > restarts_before,
     )
