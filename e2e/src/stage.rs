@@ -45,6 +45,17 @@ impl Stage {
         Ok(Self { reach, namespace, functions, owned })
     }
 
+    /// The same, with the Function `hello` as the example's, with `changes` to its spec, and ready.
+    ///
+    /// # Errors
+    /// When there is no cluster, it refuses, or the Function does not get ready in time.
+    pub async fn with_hello(prefix: &str, changes: Value) -> Result<Self> {
+        let stage = Self::set(prefix).await?;
+        stage.functions.create("hello", changes).await?;
+        stage.ready("hello").await?;
+        Ok(stage)
+    }
+
     /// Deletes the namespace: the test is over and went well.
     ///
     /// # Errors

@@ -77,10 +77,7 @@ async fn the_other_operator_takes_over_when_the_leader_is_killed() -> Result<()>
 }
 
 async fn prepare(prefix: &str) -> Result<Stage> {
-    let stage = Stage::set(prefix).await?;
-    stage.functions.create("hello", json!({"scaling": {"idleSeconds": 2}})).await?;
-    stage.ready("hello").await?;
-    Ok(stage)
+    Stage::with_hello(prefix, json!({"scaling": {"idleSeconds": 2}})).await
 }
 
 async fn get(reach: Reach, namespace: String) -> Result<http::Answer> {

@@ -69,9 +69,7 @@ async fn a_function_can_do_without() -> Result<()> {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn the_beacon_costs_next_to_nothing_and_is_in_nobody_s_way() -> Result<()> {
-    let stage = Stage::set("beacon-cost").await?;
-    stage.functions.create("hello", json!({"scaling": {"minReplicas": 1}})).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("beacon-cost", json!({"scaling": {"minReplicas": 1}})).await?;
     let pod = running(&stage, "hello").await?;
     let all = stage.kubectl(&["logs", "deployment/hello-1"]).await?;
     ensure!(all.ok && !all.err.contains("Defaulted container"), "logs do not mean the function: {}", all.err);
@@ -97,9 +95,7 @@ async fn the_beacon_costs_next_to_nothing_and_is_in_nobody_s_way() -> Result<()>
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn forged_beacons_from_another_pod_change_nothing() -> Result<()> {
-    let stage = Stage::set("forged").await?;
-    stage.functions.create("hello", json!({"scaling": {"minReplicas": 1}})).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("forged", json!({"scaling": {"minReplicas": 1}})).await?;
     let victim = running(&stage, "hello").await?;
     let address = victim.status.as_ref().and_then(|status| status.pod_ip.clone()).context("no address")?;
     // One that has no node and so never gets an address, but a uid.

@@ -40,9 +40,7 @@ fn class(pod: &Pod) -> Option<&str> {
 
 /// From zero: more CPU before it is ready, then as the spec says, and not again.
 async fn boosts(resources: &Value, expected: &str) -> Result<()> {
-    let stage = Stage::set("boost").await?;
-    stage.functions.create("hello", spec(resources)).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("boost", spec(resources)).await?;
     let (answer, starting) = tokio::join!(
         stage.ok("hello", "/"),
         pod(&stage, "a starting pod with more CPU", |pod| cpu_limit(pod) == Some(BOOSTED) && !is_ready(pod)),
@@ -72,10 +70,8 @@ async fn a_guaranteed_pod_stays_one_while_it_is_boosted() -> Result<()> {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_boost_that_nobody_ended_ends() -> Result<()> {
-    let stage = Stage::set("boost-left").await?;
     let resources = json!({"limits": {"cpu": NORMAL}, "requests": {"cpu": REQUEST}});
-    stage.functions.create("hello", json!({"resources": resources, "scaling": {"minReplicas": 1}})).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("boost-left", json!({"resources": resources, "scaling": {"minReplicas": 1}})).await?;
     let ready = pod(&stage, "a ready pod", is_ready).await?;
     let (pods, params) = (stage.api::<Pod>(), PatchParams::default());
     let notes =

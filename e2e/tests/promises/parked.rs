@@ -59,13 +59,11 @@ pub(crate) fn restarts(pod: &Pod) -> i32 {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn an_idle_pod_is_parked_and_the_next_request_is_answered_by_its_function() -> Result<()> {
-    let stage = Stage::set("parked").await?;
     let probes = json!({
         "readinessProbe": {"httpGet": {"path": "/", "port": "http1"}, "periodSeconds": 1},
         "livenessProbe": {"tcpSocket": {"port": "http1"}, "periodSeconds": 1, "failureThreshold": 1},
     });
-    stage.functions.create("hello", spec(probes)).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parked", spec(probes)).await?;
     let before = parked(&stage).await?;
     ensure!(before.labels().get(LABEL_RUNG).map(String::as_str) == Some("Parked"), "the pod says so");
     let function = rung(&stage, Rung::Parked).await?;
@@ -98,9 +96,7 @@ pub(crate) fn rounds(few: u64) -> u64 {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_pod_is_parked_and_woken_again_and_again_without_ever_being_held_back() -> Result<()> {
-    let stage = Stage::set("parked-again").await?;
-    stage.functions.create("hello", spec(json!({}))).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parked-again", spec(json!({}))).await?;
     let first = parked(&stage).await?;
     let rounds = rounds(5);
     for round in 1..=rounds {
@@ -122,9 +118,7 @@ async fn a_pod_is_parked_and_woken_again_and_again_without_ever_being_held_back(
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn where_the_function_cannot_come_back_another_pod_answers() -> Result<()> {
-    let stage = Stage::set("parked-lost").await?;
-    stage.functions.create("hello", spec(json!({}))).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parked-lost", spec(json!({}))).await?;
     let lost = parked(&stage).await?;
     let policy = Refusing::of(&stage).await?;
     let answer = stage.ok("hello", "/").await?;
@@ -210,7 +204,6 @@ async fn a_function_whose_shape_no_placeholder_can_take_goes_to_zero_and_says_wh
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn what_an_author_sets_stays_and_who_wants_the_rung_no_more_gets_the_function_back() -> Result<()> {
-    let stage = Stage::set("parked-authored").await?;
     let authored = json!({
         "args": ["beacon", "--colour=blue"],
         "env": [{"name": "PILOTLIGHT_PROBE_PORTS", "value": "1"}, {"name": "COLOUR", "value": "blue"}],
@@ -219,8 +212,7 @@ async fn what_an_author_sets_stays_and_who_wants_the_rung_no_more_gets_the_funct
         "volumeMounts": [{"name": "scratch", "mountPath": "/data/scratch"}],
         "resources": {"limits": {"cpu": "200m", "memory": "64Mi"}, "requests": {"cpu": "200m", "memory": "64Mi"}},
     });
-    stage.functions.create("hello", spec(authored)).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parked-authored", spec(authored)).await?;
     let low = parked(&stage).await?;
     let class = |pod: &Pod| pod.status.as_ref().and_then(|status| status.qos_class.clone());
     assert_eq!(class(&low).as_deref(), Some("Guaranteed"));
@@ -238,10 +230,8 @@ async fn what_an_author_sets_stays_and_who_wants_the_rung_no_more_gets_the_funct
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_function_of_grpc_is_parked_and_woken_by_its_own_probes() -> Result<()> {
-    let stage = Stage::set("parked-grpc").await?;
     let grpc = json!({"image": image("grpc"), "protocol": "H2C", "readinessProbe": {"grpc": {"port": 8080}, "periodSeconds": 1}});
-    stage.functions.create("hello", spec(grpc)).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parked-grpc", spec(grpc)).await?;
     let low = parked(&stage).await?;
     stage.get("hello", "/").await?;
     woken(&stage, &low).await?;
@@ -252,9 +242,7 @@ async fn a_function_of_grpc_is_parked_and_woken_by_its_own_probes() -> Result<()
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn half_a_parking_heals() -> Result<()> {
-    let stage = Stage::set("parked-half").await?;
-    stage.functions.create("hello", spec(json!({}))).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parked-half", spec(json!({}))).await?;
     let low = parked(&stage).await?;
     let pods = stage.api::<Pod>();
     let unmarked = Patch::Merge(json!({"metadata": {"labels": {LABEL_RUNG: null}}}));

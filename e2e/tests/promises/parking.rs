@@ -28,10 +28,8 @@ fn requests(pod: &Pod) -> Option<String> {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_parked_pod_reserves_next_to_nothing_until_its_function_is_back() -> Result<()> {
-    let stage = Stage::set("parking-requests").await?;
     let resources = json!({"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
-    stage.functions.create("hello", spec(json!({"resources": resources}))).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parking-requests", spec(json!({"resources": resources}))).await?;
     for _ in 0..2 {
         let shrunk = |pod: &Pod| is_parked(pod) && requests(pod).as_deref() == Some("1m/2Mi");
         let low = pod(&stage, "a parked pod that requests next to nothing", shrunk).await?;
@@ -63,9 +61,7 @@ async fn a_parked_pod_reserves_next_to_nothing_until_its_function_is_back() -> R
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_rollout_goes_past_a_parked_pod() -> Result<()> {
-    let stage = Stage::set("parking-rollout").await?;
-    stage.functions.create("hello", spec(json!({}))).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parking-rollout", spec(json!({}))).await?;
     let old = parked(&stage).await?;
     let generation = stage.functions.patch("hello", json!({"env": [{"name": "GREETING", "value": "new"}]})).await?;
     ensure!(generation.metadata.generation > Some(1), "it is another spec");
@@ -89,9 +85,7 @@ async fn a_rollout_goes_past_a_parked_pod() -> Result<()> {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn an_evicted_parked_pod_is_followed_by_one_that_answers() -> Result<()> {
-    let stage = Stage::set("parking-evicted").await?;
-    stage.functions.create("hello", spec(json!({}))).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parking-evicted", spec(json!({}))).await?;
     for _ in 0..2 {
         let old = parked(&stage).await?;
         let evicted = async {
@@ -110,12 +104,10 @@ async fn an_evicted_parked_pod_is_followed_by_one_that_answers() -> Result<()> {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn requests_at_any_moment_of_the_ladder_are_answered() -> Result<()> {
-    let stage = Stage::set("parking-journey").await?;
     let steps = json!([{"afterSeconds": 1, "rung": "Throttled"}, {"afterSeconds": 3, "rung": "Parked"}]);
     let resources = json!({"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
     let journey = json!({"resources": resources, "scaling": {"idleSeconds": 3600, "idle": {"steps": steps}}});
-    stage.functions.create("hello", journey).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("parking-journey", journey).await?;
     let moments: [fn(&Pod) -> bool; 4] = [|_| true, throttle::is_marked, park::is_marked, is_parked];
     let mut place = f64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_millis()) / 1_000.0;
     for (round, moment) in (1..=rounds(8)).zip(moments.into_iter().cycle()) {

@@ -50,9 +50,7 @@ async fn rung(stage: &Stage, wanted: Rung) -> Result<Function> {
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn an_idle_pod_loses_its_cpu_and_gets_it_back_with_the_first_request() -> Result<()> {
-    let stage = Stage::set("throttled").await?;
-    stage.functions.create("hello", spec(&burstable())).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("throttled", spec(&burstable())).await?;
     let before = throttled(&stage).await?;
     let function = rung(&stage, Rung::Throttled).await?;
     let active = pilotlight_e2e::stage::condition(&function, condition::ACTIVE).context("no condition")?;
@@ -82,10 +80,8 @@ async fn an_idle_pod_loses_its_cpu_and_gets_it_back_with_the_first_request() -> 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_guaranteed_pod_stays_so_and_who_wants_it_no_more_gets_the_cpu_back() -> Result<()> {
-    let stage = Stage::set("throttled-guaranteed").await?;
     let all = json!({"cpu": FULL, "memory": "64Mi"});
-    stage.functions.create("hello", spec(&json!({"limits": all, "requests": all}))).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("throttled-guaranteed", spec(&json!({"limits": all, "requests": all}))).await?;
     let low = throttled(&stage).await?;
     let class = |pod: &Pod| pod.status.as_ref().and_then(|status| status.qos_class.clone());
     assert_eq!(class(&low).as_deref(), Some("Guaranteed"));
@@ -101,9 +97,7 @@ async fn a_guaranteed_pod_stays_so_and_who_wants_it_no_more_gets_the_cpu_back() 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn half_a_move_heals() -> Result<()> {
-    let stage = Stage::set("throttled-half").await?;
-    stage.functions.create("hello", spec(&burstable())).await?;
-    stage.ready("hello").await?;
+    let stage = Stage::with_hello("throttled-half", spec(&burstable())).await?;
     let low = throttled(&stage).await?;
     let pods = stage.api::<Pod>();
     // Somebody took the mark away and died before the CPU was back.

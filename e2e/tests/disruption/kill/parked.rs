@@ -15,13 +15,10 @@ use serde_json::json;
 use super::{ROUNDS, back, get, kill_all};
 
 async fn prepare(prefix: &str) -> Result<Stage> {
-    let stage = Stage::set(prefix).await?;
     let steps = json!([{"afterSeconds": 2, "rung": "Parked"}]);
     let resources = json!({"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
     let spec = json!({"resources": resources, "scaling": {"idleSeconds": 3600, "idle": {"steps": steps}}});
-    stage.functions.create("hello", spec).await?;
-    stage.ready("hello").await?;
-    Ok(stage)
+    Stage::with_hello(prefix, spec).await
 }
 
 async fn pods(stage: &Stage, what: &str, are: impl Fn(&Pod) -> bool) -> Result<Vec<Pod>> {
@@ -29,7 +26,7 @@ async fn pods(stage: &Stage, what: &str, are: impl Fn(&Pod) -> bool) -> Result<V
     until(what, PATIENCE, pods, |pods| !pods.is_empty() && pods.iter().all(&are)).await
 }
 
-/// The next requests are answered by the function, and its pods are parked again afterwards.
+/// The next requests are answered by the function.
 async fn goes_on(stage: &Stage, round: usize) -> Result<()> {
     for later in 0..5 {
         let answer = http::get(&stage.reach, &stage.namespace, "hello", "/").await?;
