@@ -5,6 +5,7 @@ mod fakes;
 mod idling;
 mod knowing;
 mod listening;
+mod moving;
 mod parking;
 mod stepping;
 mod throttling;

@@ -5,19 +5,20 @@ use kube::ResourceExt;
 use pilotlight_crds::FunctionSpec;
 use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainScope};
 use pilotlight_crds::park::{self, Parking, Requests};
-use pilotlight_scaling::idle::{IdleReason, Rungs};
-use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
+use pilotlight_scaling::idle::IdleReason;
+use pilotlight_scaling::{Cause, Rung};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::fakes::{FakeActivator, FakeCluster, Mood, TOKEN};
+use super::moving::{move_of_hello, step_to};
 use crate::autoscaler::cluster::ClusterError;
 use crate::autoscaler::control::ControlClient;
 use crate::autoscaler::drain::TTL;
 use crate::autoscaler::parking::unfit;
-use crate::autoscaler::situation::{RevisionRead, StepKind, available, rung_step};
-use crate::autoscaler::stepdown::{StepDown, StepOutcome, Steps};
+use crate::autoscaler::situation::{StepKind, available};
+use crate::autoscaler::stepdown::{StepOutcome, Steps};
 
 const FUNCTION: &str = "hello@sha256:aa";
 const PILOT: &str = "pilot@sha256:bb";
@@ -36,19 +37,14 @@ fn pod(name: &str, ready: bool) -> Pod {
     .unwrap()
 }
 
-fn steps_down() -> StepDown {
-    let (namespace, name, revision) = ("shop".to_owned(), "hello".to_owned(), "hello-1".to_owned());
-    StepDown { namespace, name, revision, from: 1, to: 1 }
-}
-
 async fn park(cluster: &FakeCluster) -> StepOutcome {
     let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
-    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.park(&steps_down()).await
+    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.park(&move_of_hello()).await
 }
 
 async fn unpark(cluster: &FakeCluster) -> StepOutcome {
     let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
-    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.unpark(&steps_down()).await
+    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.unpark(&move_of_hello()).await
 }
 
 fn images(cluster: &FakeCluster) -> Vec<(String, bool)> {
@@ -62,17 +58,10 @@ fn as_it_was() -> Vec<(String, bool)> {
     vec![("hello:v1".to_owned(), false)]
 }
 
-fn cluster(activators: &[&FakeActivator], pods: Vec<Pod>) -> FakeCluster {
-    let peers = activators.iter().enumerate().map(|(n, activator)| activator.peer(&n.to_string())).collect();
-    let cluster = FakeCluster::new(1, peers);
-    cluster.with(|model| model.whole = pods);
-    cluster
-}
-
 #[tokio::test]
 async fn when_all_agree_a_placeholder_takes_the_place_of_each_ready_pod_s_function() {
     let (a, b) = (FakeActivator::start(Mood::Drained).await, FakeActivator::start(Mood::Drained).await);
-    let cluster = cluster(&[&a, &b], vec![pod("a", true), pod("starting", false)]);
+    let cluster = FakeCluster::of_pods(&[&a, &b], vec![pod("a", true), pod("starting", false)]);
     let outcome = park(&cluster).await;
     assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
     assert_eq!(images(&cluster), [("pilot:w1@sha256:bb".to_owned(), true), ("hello:v1".to_owned(), false)]);
@@ -89,7 +78,7 @@ async fn when_all_agree_a_placeholder_takes_the_place_of_each_ready_pod_s_functi
 #[tokio::test]
 async fn a_busy_activator_keeps_the_pods_as_they_are() {
     let (a, b) = (FakeActivator::start(Mood::Drained).await, FakeActivator::start(Mood::Busy).await);
-    let cluster = cluster(&[&a, &b], vec![pod("a", true)]);
+    let cluster = FakeCluster::of_pods(&[&a, &b], vec![pod("a", true)]);
     let outcome = park(&cluster).await;
     assert!(matches!(outcome, StepOutcome::Busy { .. }), "{outcome:?}");
     assert_eq!(images(&cluster), as_it_was());
@@ -99,7 +88,7 @@ async fn a_busy_activator_keeps_the_pods_as_they_are() {
 #[tokio::test]
 async fn a_pod_that_was_written_since_it_was_marked_keeps_its_function_and_is_used_again() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true)]);
     // What a fence does while the swap is on its way.
     cluster.with(|model| {
         model.on_swap.push(Box::new(|model| {
@@ -116,7 +105,7 @@ async fn a_pod_that_was_written_since_it_was_marked_keeps_its_function_and_is_us
 #[tokio::test]
 async fn what_the_api_server_refuses_is_undone_and_said() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true)]);
     let refuse = |_: &mut _| Some(ClusterError::Refused { code: 422, message: "no".to_owned() });
     cluster.with(|model| model.on_swap.push(Box::new(refuse)));
     let outcome = park(&cluster).await;
@@ -128,7 +117,7 @@ async fn what_the_api_server_refuses_is_undone_and_said() {
 #[tokio::test]
 async fn where_nobody_knows_whether_it_happened_the_mark_stays_and_nothing_is_released() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true)]);
     let lost = |_: &mut _| Some(ClusterError::Uncertain("the connection broke".to_owned()));
     cluster.with(|model| model.on_swap.push(Box::new(lost)));
     let outcome = park(&cluster).await;
@@ -143,7 +132,7 @@ async fn where_nobody_knows_whether_it_happened_the_mark_stays_and_nothing_is_re
 #[tokio::test]
 async fn pods_get_their_function_back_once_nothing_is_left_of_the_old_process() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true)]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true)]);
     park(&cluster).await;
     let early = unpark(&cluster).await;
     assert!(matches!(early, StepOutcome::Moved { pods: 0 }), "the function has not ended yet: {early:?}");
@@ -161,7 +150,7 @@ async fn a_pod_that_cannot_be_parked_says_why_and_nobody_is_asked() {
     let a = FakeActivator::start(Mood::Drained).await;
     let mut odd = pod("a", true);
     odd.spec.as_mut().unwrap().containers[0].command = Some(vec!["/app".to_owned()]);
-    let cluster = cluster(&[&a], vec![odd]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![odd]);
     let outcome = park(&cluster).await;
     let StepOutcome::Failed(ClusterError::Refused { message, .. }) = outcome else { panic!("{outcome:?}") };
     assert!(message.contains("spec.command"), "{message}");
@@ -174,12 +163,8 @@ fn done(rung: Rung, wanted: bool, past: bool, pods: &[Pod]) -> Option<StepKind> 
 }
 
 fn done_because(cause: Cause, rung: Rung, wanted: bool, past: bool, pods: &[Pod]) -> Option<StepKind> {
-    let wanted = if wanted { Rungs::ALL } else { Rungs::PLAIN };
-    let reason = Reason { cause, bound: None };
-    let decision = Decision { replicas: 1, rung, reason, idle: None, next_check: None, memory: Memory::default() };
-    let active = RevisionRead { name: "hello-1".to_owned(), replicas: 1, ready: 1, resource_version: None };
     let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-    rung_step(&active, &decision, wanted, past, &pods).map(|step| step.kind)
+    step_to(rung, cause, wanted, past, &pods)
 }
 
 fn parked(name: &str) -> Pod {
@@ -236,15 +221,15 @@ fn parked_pods_reserve_less_and_whoever_was_left_with_it_gets_it_back() {
 
 #[tokio::test]
 async fn requests_shrink_only_in_the_pod_that_was_seen_and_come_back_with_the_function() {
-    let cluster = cluster(&[], vec![requesting(parked("a"), "50m", "64Mi")]);
+    let cluster = FakeCluster::of_pods(&[], vec![requesting(parked("a"), "50m", "64Mi")]);
     let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
     let steps = Steps { cluster: &cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL };
     // Somebody wakes it in between.
     let woken = |_: &mut _| ClusterError::Conflict;
     cluster.with(|model| model.on_resize.push(Box::new(woken)));
-    let outcome = steps.resize_requests(&steps_down(), park::to_shrink).await;
+    let outcome = steps.resize_requests(&move_of_hello(), park::to_shrink).await;
     assert!(matches!(outcome, StepOutcome::Moved { pods: 0 }), "{outcome:?}");
-    let outcome = steps.resize_requests(&steps_down(), park::to_shrink).await;
+    let outcome = steps.resize_requests(&move_of_hello(), park::to_shrink).await;
     assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
     assert_eq!(requests(&cluster), ["1m/2Mi"]);
     let refuse = |_: &mut _| ClusterError::Refused { code: 403, message: "no".to_owned() };
@@ -252,10 +237,10 @@ async fn requests_shrink_only_in_the_pod_that_was_seen_and_come_back_with_the_fu
     let outcome = unpark(&cluster).await;
     assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "the function comes first: {outcome:?}");
     assert_eq!(requests(&cluster), ["1m/2Mi"]);
-    let outcome = steps.resize_requests(&steps_down(), park::to_regrow).await;
+    let outcome = steps.resize_requests(&move_of_hello(), park::to_regrow).await;
     assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
     assert_eq!(requests(&cluster), ["50m/64Mi"]);
-    let outcome = steps.resize_requests(&steps_down(), park::to_regrow).await;
+    let outcome = steps.resize_requests(&move_of_hello(), park::to_regrow).await;
     assert!(matches!(outcome, StepOutcome::Moved { pods: 0 }), "{outcome:?}");
 }
 

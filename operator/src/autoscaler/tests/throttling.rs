@@ -4,18 +4,18 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use pilotlight_crds::control::{DrainOutcome, DrainPurpose, DrainScope};
 use pilotlight_crds::throttle::{Cpu, is_marked, to_give_back, to_take};
-use pilotlight_scaling::idle::Rungs;
-use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
+use pilotlight_scaling::{Cause, Rung};
 use serde_json::json;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::fakes::{FakeActivator, FakeCluster, Mood, TOKEN};
+use super::moving::{move_of_hello, step_to};
 use crate::autoscaler::cluster::ClusterError;
 use crate::autoscaler::control::ControlClient;
 use crate::autoscaler::drain::TTL;
-use crate::autoscaler::situation::{RevisionRead, StepKind, rung_step};
-use crate::autoscaler::stepdown::{StepDown, StepOutcome, Steps};
+use crate::autoscaler::situation::StepKind;
+use crate::autoscaler::stepdown::{StepOutcome, Steps};
 
 fn pod(name: &str, ready: bool, limit: &str) -> Pod {
     serde_json::from_value(json!({
@@ -30,19 +30,14 @@ fn pod(name: &str, ready: bool, limit: &str) -> Pod {
     .unwrap()
 }
 
-fn down() -> StepDown {
-    let (namespace, name, revision) = ("shop".to_owned(), "hello".to_owned(), "hello-1".to_owned());
-    StepDown { namespace, name, revision, from: 1, to: 1 }
-}
-
 async fn throttle(cluster: &FakeCluster) -> StepOutcome {
     let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
-    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.throttle(&down()).await
+    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.throttle(&move_of_hello()).await
 }
 
 async fn restore(cluster: &FakeCluster) -> StepOutcome {
     let (control, shutdown) = (ControlClient::new(TOKEN), CancellationToken::new());
-    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.restore(&down()).await
+    Steps { cluster, control: &control, known: &[], shutdown: &shutdown, ttl: TTL }.restore(&move_of_hello()).await
 }
 
 /// Each pod's limit, and whether it is marked.
@@ -54,18 +49,11 @@ fn as_it_was() -> Vec<(String, bool)> {
     vec![("500m".to_owned(), false)]
 }
 
-fn cluster(activators: &[&FakeActivator], pods: Vec<Pod>) -> FakeCluster {
-    let peers = activators.iter().enumerate().map(|(n, activator)| activator.peer(&n.to_string())).collect();
-    let cluster = FakeCluster::new(1, peers);
-    cluster.with(|model| model.whole = pods);
-    cluster
-}
-
 #[tokio::test]
 async fn when_all_agree_ready_pods_lose_their_cpu_and_all_hear_of_it() {
     let (a, b) = (FakeActivator::start(Mood::Drained).await, FakeActivator::start(Mood::Drained).await);
     let all = vec![pod("a", true, "500m"), pod("starting", false, "500m"), pod("little", true, "10m")];
-    let cluster = cluster(&[&a, &b], all);
+    let cluster = FakeCluster::of_pods(&[&a, &b], all);
     let outcome = throttle(&cluster).await;
     assert!(matches!(outcome, StepOutcome::Moved { pods: 1 }), "{outcome:?}");
     let expected = [("10m", true), ("500m", false), ("10m", false)];
@@ -87,7 +75,7 @@ async fn when_all_agree_ready_pods_lose_their_cpu_and_all_hear_of_it() {
 #[tokio::test]
 async fn a_busy_activator_keeps_the_pods_as_they_are() {
     let (a, b) = (FakeActivator::start(Mood::Drained).await, FakeActivator::start(Mood::Busy).await);
-    let cluster = cluster(&[&a, &b], vec![pod("a", true, "500m")]);
+    let cluster = FakeCluster::of_pods(&[&a, &b], vec![pod("a", true, "500m")]);
     let outcome = throttle(&cluster).await;
     assert!(matches!(outcome, StepOutcome::Busy { .. }), "{outcome:?}");
     assert_eq!(pods(&cluster), as_it_was());
@@ -97,7 +85,7 @@ async fn a_busy_activator_keeps_the_pods_as_they_are() {
 #[tokio::test]
 async fn a_pod_that_was_written_since_it_was_marked_keeps_its_cpu() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true, "500m")]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true, "500m")]);
     // An activator takes the mark away while the resize is on its way: what a fence does.
     cluster.with(|model| {
         model.on_listing.insert(2, Box::new(|model| model.whole[0].metadata.resource_version = Some("9".to_owned())));
@@ -110,7 +98,7 @@ async fn a_pod_that_was_written_since_it_was_marked_keeps_its_cpu() {
 #[tokio::test]
 async fn what_the_api_server_refuses_is_undone_and_said() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true, "500m")]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true, "500m")]);
     let refuse = |_: &mut _| ClusterError::Refused { code: 403, message: "no".to_owned() };
     cluster.with(|model| model.on_resize.push(Box::new(refuse)));
     let outcome = throttle(&cluster).await;
@@ -122,7 +110,7 @@ async fn what_the_api_server_refuses_is_undone_and_said() {
 #[tokio::test]
 async fn where_nobody_knows_whether_it_happened_the_mark_stays_and_nothing_is_released() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true, "500m")]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true, "500m")]);
     let lost = |_: &mut _| ClusterError::Uncertain("the connection broke".to_owned());
     cluster.with(|model| model.on_resize.push(Box::new(lost)));
     let outcome = throttle(&cluster).await;
@@ -137,7 +125,7 @@ async fn where_nobody_knows_whether_it_happened_the_mark_stays_and_nothing_is_re
 #[tokio::test]
 async fn pods_get_back_what_they_had() {
     let a = FakeActivator::start(Mood::Drained).await;
-    let cluster = cluster(&[&a], vec![pod("a", true, "500m"), pod("b", true, "2")]);
+    let cluster = FakeCluster::of_pods(&[&a], vec![pod("a", true, "500m"), pod("b", true, "2")]);
     throttle(&cluster).await;
     assert!(cluster.with(|model| model.whole.iter().all(|pod| to_take(pod).is_none())));
     let outcome = restore(&cluster).await;
@@ -161,11 +149,7 @@ fn done(rung: Rung, wanted: bool, past: bool, limit: &str, marked: bool) -> Opti
     }
     object.annotations_mut().insert("pilotlight.dev/cpu".to_owned(), "50m/500m".to_owned());
     let cause = Cause::NotIdleYet { silent_seconds: 9, needed_seconds: 60 };
-    let reason = Reason { cause, bound: None };
-    let decision = Decision { replicas: 1, rung, reason, idle: None, next_check: None, memory: Memory::default() };
-    let active = RevisionRead { name: "hello-1".to_owned(), replicas: 1, ready: 1, resource_version: None };
-    let wanted = if wanted { Rungs::ALL } else { Rungs::PLAIN };
-    rung_step(&active, &decision, wanted, past, &[Arc::new(object)]).map(|step| step.kind)
+    step_to(rung, cause, wanted, past, &[Arc::new(object)])
 }
 
 #[test]
