@@ -87,6 +87,22 @@ fn world() -> World {
     world
 }
 
+/// One pod, whose function serves.
+async fn serving() -> (World, FakePod) {
+    let (world, pod) = (world(), hello().await);
+    show(&world, &active(&pod));
+    ready(&world).await;
+    (world, pod)
+}
+
+/// One pod, which is parked.
+async fn resting() -> (World, FakePod, Placeholder) {
+    let (world, pod) = (world(), hello().await);
+    let placeholder = Placeholder::of(&pod).await;
+    show(&world, &parked(&pod, 1));
+    (world, pod, placeholder)
+}
+
 fn drain(pod: &FakePod, ttl: u64) -> Value {
     let uids = [format!("uid-{}", pod.name)];
     json!({
@@ -106,10 +122,7 @@ async fn released(world: &World, outcome: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_request_goes_to_the_function_once_nothing_says_any_more_that_it_is_a_placeholder() {
-    let world = world();
-    let pod = hello().await;
-    let placeholder = Placeholder::of(&pod).await;
-    show(&world, &parked(&pod, 1));
+    let (world, pod, placeholder) = resting().await;
     assert_eq!(usable(&world), 0);
     assert!(world.scale.unparked().is_empty(), "nobody asked anything of it");
     let request = tokio::spawn(send(world.get("/")));
@@ -148,10 +161,7 @@ async fn a_process_that_was_told_to_end_is_not_taken_for_the_function_that_comes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_function_cannot_be_had_another_pod_answers() {
-    let world = world();
-    let pod = hello().await;
-    let _placeholder = Placeholder::of(&pod).await;
-    show(&world, &parked(&pod, 1));
+    let (world, pod, _placeholder) = resting().await;
     world.scale.refuse_unpark("no swaps here");
     let request = tokio::spawn(send(world.get("/")));
     eventually("another pod is asked for", || world.scale.writes() == [2]).await;
@@ -164,10 +174,8 @@ async fn where_the_function_cannot_be_had_another_pod_answers() {
 /// The autoscaler counts pods, and the one that cannot serve is one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_pod_is_not_taken_away_while_a_request_waits_for_it() {
-    let world = world();
-    let (pod, other) = (hello().await, hello().await);
-    let _placeholder = Placeholder::of(&pod).await;
-    show(&world, &parked(&pod, 1));
+    let (world, pod, _placeholder) = resting().await;
+    let other = hello().await;
     world.scale.refuse_unpark("no swaps here");
     let request = tokio::spawn(send(world.get("/")));
     eventually("another pod is asked for", || world.scale.writes() == [2]).await;
@@ -185,10 +193,7 @@ async fn the_other_pod_is_not_taken_away_while_a_request_waits_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_was_asked_for_and_does_not_come_is_given_up() {
-    let world = world();
-    let pod = hello().await;
-    let _placeholder = Placeholder::of(&pod).await;
-    show(&world, &parked(&pod, 1));
+    let (world, _pod, _placeholder) = resting().await;
     let request = tokio::spawn(send(world.get("/")));
     eventually("its function is asked for", || !world.scale.unparked().is_empty()).await;
     // Its node is gone, say: nothing happens, whatever was written.
@@ -200,10 +205,7 @@ async fn a_function_that_was_asked_for_and_does_not_come_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_during_the_hand_shake_waits_for_its_end_and_brings_the_function_back() {
-    let world = world();
-    let pod = hello().await;
-    show(&world, &active(&pod));
-    ready(&world).await;
+    let (world, pod) = serving().await;
     drained(&world, &pod, 60_000).await;
     let request = tokio::spawn(send(world.get("/")));
     world.until_load((0, 1)).await;
@@ -221,10 +223,7 @@ async fn a_request_during_the_hand_shake_waits_for_its_end_and_brings_the_functi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parking_that_was_called_off_changes_nothing() {
-    let world = world();
-    let pod = hello().await;
-    show(&world, &active(&pod));
-    ready(&world).await;
+    let (world, pod) = serving().await;
     drained(&world, &pod, 60_000).await;
     let request = tokio::spawn(send(world.get("/")));
     world.until_load((0, 1)).await;
@@ -235,10 +234,7 @@ async fn a_parking_that_was_called_off_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parking_that_is_never_released_is_fenced_by_taking_the_mark_away() {
-    let world = world();
-    let pod = hello().await;
-    show(&world, &active(&pod));
-    ready(&world).await;
+    let (world, pod) = serving().await;
     let marked = Parking::of(&object(&pod, "hello:v1", FUNCTION, true)).unwrap();
     world.scale.park(&pod.name, marked);
     drained(&world, &pod, 50).await;
@@ -249,10 +245,7 @@ async fn a_parking_that_is_never_released_is_fenced_by_taking_the_mark_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parking_that_happened_and_is_never_released_is_undone_for_a_request() {
-    let world = world();
-    let pod = hello().await;
-    show(&world, &active(&pod));
-    ready(&world).await;
+    let (world, pod) = serving().await;
     let placeholder = Placeholder::of(&pod).await;
     world.scale.park(&pod.name, Parking::of(&parked(&pod, 1)).unwrap());
     drained(&world, &pod, 50).await;
