@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use pilotlight_crds::names::MANAGER_ACTIVATOR;
+use pilotlight_crds::names::{LABEL_FUNCTION, MANAGER_ACTIVATOR};
 use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::throttle;
 use std::time::Duration;
@@ -121,7 +121,7 @@ impl ScalePort for KubeScale {
     ) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async move {
             let api = self.api(namespace);
-            let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
+            let params = by_activator();
             let patch = serde_json::json!({
                 "metadata": { "resourceVersion": resource_version },
                 "spec": { "replicas": replicas },
@@ -134,7 +134,7 @@ impl ScalePort for KubeScale {
     fn restore<'a>(&'a self, namespace: &'a str, pod: &'a str, uid: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async move {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-            let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
+            let params = by_activator();
             // First the mark: from then on a resize that was sent for it fails. The answer tells what is left to be done.
             let unmarked = Patch::Strategic(throttle::unmark(uid));
             let found = within(api.patch(pod, &params, &unmarked)).await?;
@@ -161,7 +161,7 @@ impl ScalePort for KubeScale {
     ) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async move {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-            let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
+            let params = by_activator();
             let back = within(api.patch(pod, &params, &Patch::Strategic(parking.end()))).await?;
             if let Some(requests) = park::to_regrow(&back) {
                 tokio::spawn(regrow(api, back, requests));
@@ -171,13 +171,17 @@ impl ScalePort for KubeScale {
     }
 }
 
+fn by_activator() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() }
+}
+
 /// Gives a pod what its function requests. Nobody waits for it, and what fails here the operator does.
 async fn regrow(api: Api<Pod>, pod: Pod, requests: park::Requests) {
-    let params = PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() };
+    let params = by_activator();
     let patch = Patch::Strategic(requests.resize(&pod.uid().unwrap_or_default(), None));
     if let Err(error) = within(api.patch_subresource("resize", &pod.name_any(), &params, &patch)).await {
-        let namespace = pod.namespace().unwrap_or_default();
-        warn!(pod = %pod.name_any(), namespace, %error, "an un-parked pod requests less than it should, until the operator gives it back");
+        let function = pod.labels().get(LABEL_FUNCTION).map(String::as_str);
+        warn!(function, namespace = pod.namespace(), pod = %pod.name_any(), %error, "an un-parked pod requests less than it should, until the operator gives it back");
     }
 }
 

@@ -75,6 +75,7 @@ pub async fn begin_boost(client: Client, namespace: &str, pod: &Pod, boosted: &t
     }
 }
 
-fn by_autoscaler() -> PatchParams {
+/// Writes as the autoscaler does, wherever it is done.
+pub fn by_autoscaler() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() }
 }

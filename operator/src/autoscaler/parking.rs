@@ -108,7 +108,7 @@ impl<C: Cluster> Steps<'_, C> {
                         StepOutcome::Moved { pods: 1.. } | StepOutcome::Failed(ClusterError::Uncertain(_))
                     );
                     if !undecided {
-                        self.unmark(&step.namespace, &marked).await;
+                        self.unmark(step, &marked).await;
                     }
                     outcome
                 }
@@ -153,10 +153,10 @@ impl<C: Cluster> Steps<'_, C> {
     }
 
     /// A mark that stays changes nothing: the next request at the pod, or the next look, takes it away.
-    async fn unmark(&self, namespace: &str, pod: &Pod) {
+    async fn unmark(&self, step: &StepDown, pod: &Pod) {
         let uid = pod.uid().unwrap_or_default();
-        if let Err(error) = self.cluster.patch_pod(namespace, &pod.name_any(), throttle::unmark(&uid)).await {
-            tracing::warn!(namespace, pod = %pod.name_any(), %error, "a pod stays marked as parked for now");
+        if let Err(error) = self.cluster.patch_pod(&step.namespace, &pod.name_any(), throttle::unmark(&uid)).await {
+            tracing::warn!(function = %step.name, namespace = %step.namespace, pod = %pod.name_any(), %error, "a pod stays marked as parked for now");
         }
     }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch};
 use kube::{Client, ResourceExt};
 use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::workload::Protocol;
@@ -16,7 +16,7 @@ use crate::apply::release_selector;
 use crate::autoscaler::parking::can_end;
 use crate::build::pod::port_name;
 use crate::build::{owns, revision_selector};
-use crate::cpu::{end_boost, give_back};
+use crate::cpu::{by_autoscaler, end_boost, give_back};
 
 /// Between two looks at what Kubernetes made of a selector; it takes a moment.
 const LOOK: Duration = Duration::from_millis(100);
@@ -154,9 +154,7 @@ async fn scale_to_one(deployments: &Api<Deployment>, revision: &str) -> anyhow::
             "metadata": {"resourceVersion": scale.metadata.resource_version},
             "spec": {"replicas": 1},
         }));
-        let by_operator =
-            PatchParams { field_manager: Some(names::MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
-        match deployments.patch_scale(revision, &by_operator, &patch).await {
+        match deployments.patch_scale(revision, &by_autoscaler(), &patch).await {
             Ok(_) => return Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
             Err(error) => return Err(error).context("cannot scale its Deployment"),
@@ -188,7 +186,7 @@ async fn bring_back(client: &Client, namespace: &str, function: &str, patience: 
             if let Some(requests) = park::to_regrow(pod)
                 && let Err(error) = regrow(&pods, pod, &requests).await
             {
-                tracing::warn!(pod = %pod.name_any(), namespace, %error, "a pod that was parked requests less than it should");
+                tracing::warn!(function, namespace, pod = %pod.name_any(), %error, "a pod that was parked requests less than it should");
             }
         }
         let asleep = live().any(|pod| Parking::of(pod).is_some());
@@ -210,17 +208,13 @@ async fn bring_back(client: &Client, namespace: &str, function: &str, patience: 
 }
 
 async fn regrow(pods: &Api<Pod>, pod: &Pod, requests: &park::Requests) -> kube::Result<()> {
-    let by_operator =
-        PatchParams { field_manager: Some(names::MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Strategic(requests.resize(&pod.uid().unwrap_or_default(), None));
-    pods.patch_subresource("resize", &pod.name_any(), &by_operator, &patch).await.map(drop)
+    pods.patch_subresource("resize", &pod.name_any(), &by_autoscaler(), &patch).await.map(drop)
 }
 
 /// If it is still as it was seen; else the next look tells.
 async fn unpark(pods: &Api<Pod>, name: &str, parking: &Parking) -> kube::Result<()> {
-    let by_operator =
-        PatchParams { field_manager: Some(names::MANAGER_AUTOSCALER.to_owned()), ..PatchParams::default() };
-    match pods.patch(name, &by_operator, &Patch::Strategic(parking.end())).await {
+    match pods.patch(name, &by_autoscaler(), &Patch::Strategic(parking.end())).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
         Err(error) => Err(error),
