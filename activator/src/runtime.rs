@@ -19,6 +19,7 @@ use crate::args::Args;
 use crate::beacon::holders::{AddressPort, KubeAddresses};
 use crate::beacon::{self, Beacons};
 use crate::control::{Control, Token};
+use crate::endpoint::pace::Crowd;
 use crate::endpoint::stream::Dial;
 use crate::insiders::{serve_admin, serve_control};
 use crate::lanes::{Lanes, PerLane, Threads};
@@ -59,6 +60,8 @@ pub struct Shared {
     pub turns: PerLane<Arc<Turns>>,
     /// How pods are reached.
     pub dial: Dial,
+    /// The pods that are probed.
+    pub probed: Crowd,
     /// Where samples go.
     pub publisher: Publisher,
     /// Metrics.
@@ -103,6 +106,7 @@ impl Shared {
             peers: Peers::default(),
             scale,
             dial: Dial::default(),
+            probed: Crowd::default(),
             publisher: Publisher::default(),
             metrics: Metrics::new(&telemetry),
             trust,

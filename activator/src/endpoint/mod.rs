@@ -3,6 +3,7 @@
 pub mod connect;
 #[cfg(test)]
 pub mod memory;
+pub mod pace;
 pub mod placeholder;
 pub mod pool;
 pub mod probing;

@@ -1,7 +1,7 @@
-//! The I/O of probing one endpoint: runs its checks on the schedule until they pass or nobody wants to know any more.
+//! The I/O of probing one endpoint: runs its checks again and again until they pass or nobody wants to know any more.
 
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, header};
@@ -10,24 +10,24 @@ use hyper_util::rt::TokioIo;
 use pilotlight_crds::names::HEADER_PLACEHOLDER;
 
 use super::connect::connect;
+use super::pace::{FIRST, Pace};
 use super::placeholder::{self, Answer};
-use super::schedule::Schedule;
 use super::stream::Dial;
 use super::{ProbeTarget, Upstream};
 use crate::function::FunctionCell;
 use crate::index::ProbeCheck;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
-/// A failing check becomes the named cause only after so many attempts: the first ones fail in every start.
-const ATTEMPTS_UNTIL_TROUBLE: u32 = 15;
+/// A failing check becomes the named cause only after so long: the first ones fail in every start.
+const STARTS_WITHIN: Duration = Duration::from_millis(2_500);
 
 /// Probes an endpoint until it is ready, gone, or its Function is.
 pub async fn run(cell: Weak<FunctionCell>, target: ProbeTarget) {
-    let mut schedule = Schedule::default();
-    let mut attempts = 0u32;
     if target.ejected {
-        tokio::time::sleep(schedule.next_pause()).await;
+        tokio::time::sleep(FIRST).await;
     }
+    let began = Instant::now();
+    let Some(mut pace) = cell.upgrade().map(|alive| Pace::within(&alive.shared().probed)) else { return };
     loop {
         let Some(alive) = cell.upgrade() else { return };
         if !alive.keep_probing(target.index, target.id) {
@@ -36,19 +36,17 @@ pub async fn run(cell: Weak<FunctionCell>, target: ProbeTarget) {
         drop(alive);
         let outcome = check_all(&target).await;
         let Some(alive) = cell.upgrade() else { return };
-        attempts += 1;
         match outcome {
             Ok(()) => {
                 if alive.probe_passed(target.index, target.id) {
                     return;
                 }
             }
-            Err(trouble) if attempts >= ATTEMPTS_UNTIL_TROUBLE => alive.note_probe_trouble(trouble),
+            Err(trouble) if began.elapsed() >= STARTS_WITHIN => alive.note_probe_trouble(trouble),
             Err(_) => {}
         }
         drop(alive);
-        let pause = schedule.next_pause();
-        let _ = tokio::time::timeout(pause, target.upstream.nudged()).await;
+        let _ = tokio::time::timeout(pace.pause(began.elapsed()), target.upstream.nudged()).await;
     }
 }
 

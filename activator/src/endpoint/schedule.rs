@@ -1,4 +1,4 @@
-//! When to probe next: quickly at first, because most starts take a fraction of a second, then ever more slowly. Pure.
+//! When to try again what did not work: quickly at first, then ever more slowly. Pure.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ const FIRST: Duration = Duration::from_millis(10);
 const LAST: Duration = Duration::from_secs(1);
 const GROWTH: f64 = 1.35;
 
-/// The pauses between probes: 10 ms, growing 1.35× to 1 s.
+/// The pauses between attempts: 10 ms, growing 1.35× to 1 s.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     pause: Duration,
@@ -19,7 +19,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The pause before the next probe.
+    /// The pause before the next attempt.
     pub fn next_pause(&mut self) -> Duration {
         let pause = self.pause;
         self.pause = pause.mul_f64(GROWTH).min(LAST);
