@@ -49,6 +49,7 @@ pub(crate) fn pod(number: u8) -> PodView {
         parking: None,
         turn: 0,
         function_runs: true,
+        stuck: false,
     }
 }
 

@@ -156,6 +156,12 @@ fn is_on_its_way(pod: &Pod) -> bool {
     park::turn(pod) > 0 && (park::is_swapped(pod) || !container::crashes(pod))
 }
 
+/// Whether Kubernetes says of a pod that was parked that its function will not come back by waiting, or only with an image that must be pulled.
+pub fn cannot_come_back(pod: &Pod) -> bool {
+    let lost = |cause: Diagnosis| cause.healing == WillItHealAlone::No || cause.reason == Reason::ImagePullFailed;
+    park::turn(pod) > 0 && !park::is_swapped(pod) && container::diagnose(pod, &[]).is_some_and(lost)
+}
+
 fn is_true(conditions: &[PodCondition], type_: &str) -> bool {
     conditions.iter().any(|c| c.type_ == type_ && c.status == "True")
 }

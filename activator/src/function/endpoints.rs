@@ -19,7 +19,7 @@ use super::outlier;
 use super::ramp::Ramp;
 use pilotlight_crds::control::DrainScope;
 
-pub use parked::{Asleep, PATIENCE};
+pub use parked::Asleep;
 pub use slots::SlotRef;
 
 /// How long a pod stays out of use after a committed step down without a deletion timestamp. The pod's own controller may have seen

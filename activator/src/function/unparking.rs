@@ -11,12 +11,14 @@ use pilotlight_crds::park::Parking;
 use tracing::{info, warn};
 
 use super::FunctionCell;
-use super::endpoints::PATIENCE;
 use super::state::Shown;
 use crate::endpoint::placeholder::{self, Answer};
 use crate::endpoint::schedule::Schedule;
 use crate::index::PodView;
 use crate::scale::ScaleError;
+
+/// How long the process that was told to end may take to do so, before another pod is asked for.
+const PATIENCE: Duration = Duration::from_millis(2_500);
 
 impl FunctionCell {
     /// Sees to it that these pods get their function back.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use pilotlight_crds::diagnosis::{Diagnosis, diagnose, serves};
+use pilotlight_crds::diagnosis::{Diagnosis, cannot_come_back, diagnose, serves};
 use pilotlight_crds::names;
 use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::throttle;
@@ -52,6 +52,8 @@ pub struct PodView {
     pub turn: u64,
     /// Kubernetes says that the function's own process runs.
     pub function_runs: bool,
+    /// Kubernetes says why the function of a pod that was parked does not come back.
+    pub stuck: bool,
 }
 
 /// What a pod's beacon may say, and has said.
@@ -128,6 +130,7 @@ impl PodView {
             parking: Parking::of(pod),
             turn: park::turn(pod),
             function_runs: park::function_runs(pod),
+            stuck: cannot_come_back(pod),
         })
     }
 

@@ -192,11 +192,17 @@ async fn the_other_pod_is_not_taken_away_while_a_request_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_that_was_asked_for_and_does_not_come_is_given_up() {
-    let (world, _pod, _placeholder) = resting().await;
+async fn a_function_that_kubernetes_cannot_bring_back_is_given_up() {
+    let (world, pod, placeholder) = resting().await;
     let request = tokio::spawn(send(world.get("/")));
     eventually("its function is asked for", || !world.scale.unparked().is_empty()).await;
-    // Its node is gone, say: nothing happens, whatever was written.
+    placeholder.end().await;
+    let mut gone = object(&pod, "hello:w2@sha256:aa", PILOT, false);
+    let status = gone.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+    status[0].ready = false;
+    status[0].state =
+        serde_json::from_value(json!({"waiting": {"reason": "ErrImagePull", "message": "i/o timeout"}})).unwrap();
+    show(&world, &gone);
     eventually("another pod is asked for", || world.scale.writes() == [2]).await;
     let other = hello().await;
     show(&world, &active(&other));

@@ -120,3 +120,27 @@ fn probes_that_no_placeholder_can_answer_forbid_the_rung() {
     assert!(probed(json!({"tcpSocket": {"port": 80}}), Some("80")).unwrap().contains("privilege"));
     assert!(probed(json!({"tcpSocket": {"port": 9095}}), Some("9095")).unwrap().contains("placeholder's own"));
 }
+
+#[test]
+fn kubernetes_tells_when_a_function_will_not_come_back() {
+    use crate::diagnosis::cannot_come_back;
+    let shows = |image: &str, state: Value| {
+        let mut pod = pod(image, PILOT, false, true);
+        let status = &mut pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+        status.ready = false;
+        status.state = serde_json::from_value(state).unwrap();
+        cannot_come_back(&pod)
+    };
+    let back = "registry.test:5000/shop/hello:w2@sha256:aaaa";
+    let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "i/o timeout"}});
+    for reason in
+        ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError", "CrashLoopBackOff"]
+    {
+        assert!(shows(back, waiting(reason)), "{reason}");
+        assert!(!shows(&tagged(PILOT, 1), waiting(reason)), "{reason} of its placeholder");
+    }
+    for state in [waiting("ContainerCreating"), json!({"running": {}}), json!({"terminated": {"exitCode": 0}})] {
+        assert!(!shows(back, state.clone()), "{state}");
+    }
+    assert!(!shows("hello:v1", waiting("ErrImagePull")), "it was never parked");
+}

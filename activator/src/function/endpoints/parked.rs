@@ -14,8 +14,9 @@ use crate::index::PodView;
 
 use super::{Endpoint, Endpoints, Phase};
 
-/// How long a function that was asked for may take to come back, where Kubernetes does not show it running, before another pod is asked for.
-pub const PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long a function that was asked for may take to come back, where Kubernetes shows neither that it runs nor why it cannot, before another
+/// pod is asked for: longer than a node takes that starts many at once, for which one more would only be more of the same.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a pod stands between its function and a placeholder.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub(super) struct Turns {
     asked: Option<Instant>,
     /// It cannot be had.
     failed: bool,
+    /// Kubernetes says why it cannot be had.
+    stuck: bool,
 }
 
 /// The parked pods of the active revision.
@@ -55,6 +58,7 @@ impl Endpoint {
         let ready = pod.ready && is_news;
         self.upstream.set_kubernetes_ready(ready);
         self.upstream.set_function_runs(pod.function_runs && is_news);
+        turns.stuck = pod.stuck && is_news;
         if pod.turn > 0 && self.upstream.turned() == 0 {
             self.upstream.turn();
         }
@@ -105,8 +109,8 @@ impl Endpoint {
     }
 
     fn is_lost(&self, now: Instant) -> bool {
-        self.turns.failed
-            || self.turns.asked.is_some_and(|asked| asked + PATIENCE <= now && !self.upstream.function_runs())
+        let late = |asked| asked + PATIENCE <= now && !self.upstream.function_runs();
+        self.turns.failed || self.turns.asked.is_some_and(|asked| self.turns.stuck || late(asked))
     }
 }
 
@@ -193,3 +197,6 @@ impl Endpoints {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
