@@ -1,14 +1,17 @@
 //! The process that makes a node out of empty namespaces: mounts, network, then one component after the other, each
-//! as soon as what it needs answers. It stays to watch them: the first that ends, ends the cluster.
+//! as soon as what it needs answers. It stays to watch them: one that is killed by SIGKILL is started again, as on any node (a test may want
+//! that), and the first that ends otherwise, ends the cluster.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
-use tokio::process::Command;
+use nix::sys::signal::Signal;
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -21,6 +24,9 @@ use crate::{api, images, mounts, network};
 
 /// How long any single component may take. Generous: a machine that is busy, or emulated, is not a broken one.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Before a component that was killed is started again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// A component that ended, with its last words.
 struct Died(String);
@@ -145,22 +151,58 @@ impl Components {
         let linked = self.layout.bin().join(component.program);
         let program = if linked.exists() { Some(linked) } else { find_program(component.program) };
         let program = program.ok_or_else(|| Error::ProgramsMissing(component.program.to_owned()))?;
-        let path = self.layout.logs().join(format!("{}.log", component.name));
-        let log = File::create(&path).map_err(Error::io("creating", &path))?;
-        let errors = log.try_clone().map_err(Error::io("opening", &path))?;
-        let mut command = Command::new(program);
-        // Nothing of the user's environment, such as a proxy, reaches into the cluster.
-        command.args(&component.args).env_clear().env("PATH", search_path(&self.layout)).env("HOME", "/root");
-        command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        let name = component.name;
-        let mut child = command.spawn().map_err(|source| Error::Io { what: format!("starting {name}"), source })?;
+        let log = self.layout.logs().join(format!("{}.log", component.name));
+        let running = Running { component, program, path: search_path(&self.layout), log };
+        let child = running.spawn()?;
         let deaths = self.deaths.clone();
         tokio::spawn(async move {
-            let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-            let words = tail(&fs::read_to_string(&path).unwrap_or_default(), 3);
             // Nobody listens only when the cluster ends anyway.
-            let _ = deaths.send(Died(format!("{name} ended ({status}). Its last words: {words}")));
+            let _ = deaths.send(Died(running.watch(child).await));
         });
         Ok(())
+    }
+}
+
+/// What it takes to start a component, and to start it again.
+struct Running {
+    component: Component,
+    program: PathBuf,
+    path: String,
+    log: PathBuf,
+}
+
+impl Running {
+    fn spawn(&self) -> Result<Child> {
+        let log = File::options().create(true).append(true).open(&self.log).map_err(Error::io("opening", &self.log))?;
+        let errors = log.try_clone().map_err(Error::io("opening", &self.log))?;
+        let mut command = Command::new(&self.program);
+        // Nothing of the user's environment, such as a proxy, reaches into the cluster.
+        command.args(&self.component.args).env_clear().env("PATH", &self.path).env("HOME", "/root");
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let name = self.component.name;
+        command.spawn().map_err(|source| Error::Io { what: format!("starting {name}"), source })
+    }
+
+    /// Returns when it has ended and is not started again, with its last words.
+    async fn watch(&self, mut child: Child) -> String {
+        let name = self.component.name;
+        loop {
+            let status = match child.wait().await {
+                Ok(status) if status.signal() == Some(Signal::SIGKILL as i32) => {
+                    tokio::time::sleep(RESTART_AFTER).await;
+                    match self.spawn() {
+                        Ok(again) => {
+                            child = again;
+                            continue;
+                        }
+                        Err(error) => error.to_string(),
+                    }
+                }
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            };
+            let words = tail(&fs::read_to_string(&self.log).unwrap_or_default(), 3);
+            return format!("{name} ended ({status}). Its last words: {words}");
+        }
     }
 }

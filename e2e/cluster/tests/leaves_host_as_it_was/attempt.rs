@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -91,16 +92,22 @@ pub(crate) fn kill_supervisor(name: &str) {
     kill(Pid::from_raw(i32::try_from(state.supervisor).unwrap()), Signal::SIGKILL).unwrap();
 }
 
-/// kill -9 to a component of one cluster, found by its program below the cluster's directory.
-pub(crate) fn kill_component(name: &str, component: &str) {
+/// Ends a component of one cluster, found by its program below the cluster's directory, by a signal.
+pub(crate) fn kill_component(name: &str, component: &str, with: Signal) {
     let program = Layout::of(&cluster(name)).bin().join(component).display().to_string();
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if line.split(|byte| *byte == 0).next() == Some(program.as_bytes()) {
+            let line = || fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let runs = || line().split(|byte| *byte == 0).next() == Some(program.as_bytes());
+            if runs() {
                 let pid = entry.file_name().to_string_lossy().parse().unwrap();
-                return kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+                kill(Pid::from_raw(pid), with).unwrap();
+                while runs() {
+                    assert!(Instant::now() < deadline, "{program} does not end");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                return;
             }
         }
     }
