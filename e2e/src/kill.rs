@@ -1,4 +1,4 @@
-//! The processes of a container, from inside the node: kill -9, and what they use.
+//! Processes, from inside the node: kill -9 of a container's and of the node's own, and what they use.
 
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,26 @@ pub fn kill_containers(pod: &Pod) -> Result<Vec<i32>> {
         }
     }
     Ok(killed)
+}
+
+/// Sends SIGKILL to one of the node's own components (`kubelet`, `containerd`), and waits until it has ended; the embedded cluster starts it again.
+///
+/// # Errors
+/// When none runs, or it does not end in 10 s.
+pub async fn kill_component(name: &str) -> Result<()> {
+    let mut killed = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Ok(process) = entry.file_name().to_string_lossy().parse() else { continue };
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let program = words.split(|byte| *byte == 0).next().unwrap_or_default();
+        if program.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes()) {
+            kill(Pid::from_raw(process), Signal::SIGKILL).with_context(|| format!("kill -9 {process}"))?;
+            killed.push(process);
+        }
+    }
+    ensure!(!killed.is_empty(), "no process of {name} was found; this needs the embedded cluster");
+    ended(&killed, Duration::from_secs(10)).await?;
+    Ok(())
 }
 
 /// Waits until processes have ended, and gives the moment at which that was seen: no connection was led to them that began later, for

@@ -1,7 +1,8 @@
-//! kill -9 of operator or activator while a request is held: only what the killed process held may fail; every later request
+//! kill -9 of operator, activator or the node's agents while a request is held: only what the killed process held may fail; every later request
 //! is answered.
 
 mod leader;
+mod node;
 mod parked;
 
 use std::time::Duration;

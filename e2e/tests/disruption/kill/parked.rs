@@ -1,6 +1,8 @@
 //! kill -9 in the middle of parking and of waking: whoever comes next finds on the pod what it takes to go on, and no placeholder stays that nobody
 //! wakes.
 
+use std::fmt::Display;
+
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::park::{Parking, is_marked};
@@ -14,20 +16,20 @@ use serde_json::json;
 
 use super::{ROUNDS, back, get, kill_all};
 
-async fn prepare(prefix: &str) -> Result<Stage> {
+pub(super) async fn prepare(prefix: &str) -> Result<Stage> {
     let steps = json!([{"afterSeconds": 2, "rung": "Parked"}]);
     let resources = json!({"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
     let spec = json!({"resources": resources, "scaling": {"idleSeconds": 3600, "idle": {"steps": steps}}});
     Stage::with_hello(prefix, spec).await
 }
 
-async fn pods(stage: &Stage, what: &str, are: impl Fn(&Pod) -> bool) -> Result<Vec<Pod>> {
+pub(super) async fn pods(stage: &Stage, what: &str, are: impl Fn(&Pod) -> bool) -> Result<Vec<Pod>> {
     let pods = || stage.functions.pods("hello");
     until(what, PATIENCE, pods, |pods| !pods.is_empty() && pods.iter().all(&are)).await
 }
 
 /// The next requests are answered by the function.
-async fn goes_on(stage: &Stage, round: usize) -> Result<()> {
+pub(super) async fn goes_on(stage: &Stage, round: impl Display) -> Result<()> {
     for later in 0..5 {
         let answer = http::get(&stage.reach, &stage.namespace, "hello", "/").await?;
         ensure!(answer.status.is_success(), "round {round}, later request {later}: {}", answer.text());
