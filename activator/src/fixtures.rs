@@ -69,6 +69,10 @@ impl ScalePort for OneReplica {
         Box::pin(async { Ok(None) })
     }
 
+    fn regrow<'a>(&'a self, _: &'a str, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn unpark<'a>(&'a self, _: &'a str, _: &'a str, _: &'a Parking) -> BoxFuture<'a, Result<(), ScaleError>> {
         Box::pin(async { Ok(()) })
     }

@@ -3,13 +3,11 @@
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
-use pilotlight_crds::names::{LABEL_FUNCTION, MANAGER_ACTIVATOR};
+use pilotlight_crds::names::MANAGER_ACTIVATOR;
 use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::throttle;
 use std::time::Duration;
-use tracing::warn;
 
 /// A Deployment's `/scale`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +76,9 @@ pub trait ScalePort: Send + Sync + 'static {
         pod: &'a str,
         parking: &'a Parking,
     ) -> BoxFuture<'a, Result<(), ScaleError>>;
+
+    /// Lets a pod that has its function request again what it needs. Nothing to do is no error.
+    fn regrow<'a>(&'a self, namespace: &'a str, pod: &'a str, uid: &'a str) -> BoxFuture<'a, Result<(), ScaleError>>;
 }
 
 /// One call must not hold a wake up for longer.
@@ -162,27 +163,23 @@ impl ScalePort for KubeScale {
         Box::pin(async move {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
             let params = by_activator();
-            let back = within(api.patch(pod, &params, &Patch::Strategic(parking.end()))).await?;
-            if let Some(requests) = park::to_regrow(&back) {
-                tokio::spawn(regrow(api, back, requests));
-            }
-            Ok(())
+            within(api.patch(pod, &params, &Patch::Strategic(parking.end()))).await.map(drop)
+        })
+    }
+
+    fn regrow<'a>(&'a self, namespace: &'a str, pod: &'a str, uid: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
+        Box::pin(async move {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            let found = within(api.get(pod)).await?;
+            let Some(requests) = park::to_regrow(&found) else { return Ok(()) };
+            let patch = Patch::Strategic(requests.resize(uid, None));
+            within(api.patch_subresource("resize", pod, &by_activator(), &patch)).await.map(drop)
         })
     }
 }
 
 fn by_activator() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER_ACTIVATOR.to_owned()), ..PatchParams::default() }
-}
-
-/// Gives a pod what its function requests. Nobody waits for it, and what fails here the operator does.
-async fn regrow(api: Api<Pod>, pod: Pod, requests: park::Requests) {
-    let params = by_activator();
-    let patch = Patch::Strategic(requests.resize(&pod.uid().unwrap_or_default(), None));
-    if let Err(error) = within(api.patch_subresource("resize", &pod.name_any(), &params, &patch)).await {
-        let function = pod.labels().get(LABEL_FUNCTION).map(String::as_str);
-        warn!(function, namespace = pod.namespace(), pod = %pod.name_any(), %error, "an un-parked pod requests less than it should, until the operator gives it back");
-    }
 }
 
 async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ScaleError> {

@@ -251,6 +251,7 @@ impl FunctionCell {
             }
             self.hand_out(now);
             self.wake_changed.notify_one();
+            self.regrow(index, id);
         }
         passed
     }

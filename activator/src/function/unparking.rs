@@ -14,7 +14,7 @@ use super::FunctionCell;
 use super::state::Shown;
 use crate::endpoint::placeholder::{self, Answer};
 use crate::endpoint::schedule::Schedule;
-use crate::index::PodView;
+use crate::index::{FunctionKey, PodView};
 use crate::scale::ScaleError;
 
 /// How long the process that was told to end may take to do so, before another pod is asked for.
@@ -29,6 +29,20 @@ impl FunctionCell {
                 tokio::spawn(unpark(self.clone(), name, uid.clone()));
             }
         }
+    }
+
+    /// Lets a pod request again what its function needs, where that was asked for here. Only once it answers: kubelet looks at it in a second
+    /// at the earliest, and what the API server has to do for it meanwhile would be done at the cost of the start. Nobody waits for it, and what fails
+    /// the operator does.
+    pub(super) fn regrow(self: &Arc<Self>, index: usize, id: u64) {
+        let Some((pod, uid)) = self.lock().to_regrow(index, id) else { return };
+        let cell = self.clone();
+        tokio::spawn(async move {
+            let FunctionKey { namespace, name } = &cell.key;
+            if let Err(error) = cell.scale().regrow(namespace, &pod, &uid).await {
+                warn!(function = %name, %namespace, %pod, %error, "an un-parked pod requests less than it should, until the operator gives it back");
+            }
+        });
     }
 
     /// Makes sure that no hand-shake about parking that has run out can come true any more.

@@ -16,6 +16,7 @@ pub(crate) struct FakeScale {
     /// Pods as they are parked, where that differs from what the watch shows.
     parked: Mutex<HashMap<String, Parking>>,
     unparked: Mutex<Vec<(String, u64)>>,
+    regrown: Mutex<Vec<String>>,
     /// How often it was asked whether a pod is parked.
     looked: AtomicUsize,
     refusal: Mutex<Option<String>>,
@@ -52,6 +53,11 @@ impl FakeScale {
     }
 
     /// No pod gets its function back.
+    /// Pods that were to request again what their function needs.
+    pub(crate) fn regrown(&self) -> Vec<String> {
+        self.regrown.lock().unwrap().clone()
+    }
+
     pub(crate) fn refuse_unpark(&self, why: &str) {
         *self.refusal.lock().unwrap() = Some(why.to_owned());
     }
@@ -133,6 +139,11 @@ impl ScalePort for FakeScale {
             self.looked.fetch_add(1, Ordering::Relaxed);
             Ok(self.parked.lock().unwrap().get(pod).cloned())
         })
+    }
+
+    fn regrow<'a>(&'a self, _: &'a str, pod: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), ScaleError>> {
+        self.regrown.lock().unwrap().push(pod.to_owned());
+        Box::pin(async { Ok(()) })
     }
 
     fn unpark<'a>(&'a self, _: &'a str, pod: &'a str, parking: &'a Parking) -> BoxFuture<'a, Result<(), ScaleError>> {

@@ -131,10 +131,12 @@ async fn the_request_goes_to_the_function_once_nothing_says_any_more_that_it_is_
     world.until_load((0, 1)).await;
     let asked = pod.connections.load(Ordering::Relaxed);
     assert_eq!(asked, 0, "the placeholder was told from the function before anything else was tried");
+    assert!(world.scale.regrown().is_empty(), "nothing is done beside the start");
     placeholder.end().await;
     let answer = request.await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
     assert!(world.scale.writes().is_empty(), "no other pod was asked for");
+    eventually("it requests what it needs", || world.scale.regrown() == [pod.name.clone()]).await;
     // Old news of the watch do not take the pod away again; new ones do.
     show(&world, &parked(&pod, 1));
     assert_eq!(usable(&world), 1);

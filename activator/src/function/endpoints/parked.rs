@@ -30,6 +30,8 @@ pub(super) struct Turns {
     agreed_at: Option<u64>,
     /// When its function was asked for.
     asked: Option<Instant>,
+    /// It requests less than its function needs, since this activator asked for it.
+    shrunk: bool,
     /// It cannot be had.
     failed: bool,
     /// Kubernetes says why it cannot be had.
@@ -180,7 +182,14 @@ impl Endpoints {
     pub fn unparked(&mut self, uid: &str, turn: u64) {
         if let Some(endpoint) = self.entries.iter_mut().flatten().find(|e| *e.uid == *uid) {
             endpoint.come_back(turn);
+            endpoint.turns.shrunk = true;
         }
+    }
+
+    /// A pod that answers again, and whose function this activator asked for: its uid, once.
+    pub fn to_regrow(&mut self, at: usize, id: u64) -> Option<Arc<str>> {
+        let endpoint = self.get_mut(at, id).filter(|endpoint| endpoint.phase == Phase::Ready)?;
+        std::mem::take(&mut endpoint.turns.shrunk).then(|| endpoint.uid.clone())
     }
 
     /// Nothing came of asking for a pod's function: it may be asked for again.

@@ -60,6 +60,12 @@ impl<W> State<W> {
         self.endpoints.to_probe(&self.pods)
     }
 
+    /// Name and uid of the pod, where it answers again and its function was asked for here: it may request what that needs.
+    pub fn to_regrow(&mut self, index: usize, id: u64) -> Option<(Arc<str>, Arc<str>)> {
+        let uid = self.endpoints.to_regrow(index, id)?;
+        Some((self.pod(&uid)?.name.clone(), uid))
+    }
+
     /// Nothing came of asking for a pod's function.
     pub fn ask_again(&mut self, uid: &str) {
         self.endpoints.ask_again(uid);
