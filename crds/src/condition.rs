@@ -61,6 +61,27 @@ pub const NO_ROUTE_PORT: &str = "NoRoutePort";
 /// Reason of `RouteReady=False` and `Stalled=True`: an object that is not the Function's has the name that it needs.
 pub const NAME_TAKEN: &str = "NameTaken";
 
+/// Reason of `WorkloadReady=True`: the Deployment that `spec.targetRef` names is as it must be.
+pub const TARGET_ACCEPTED: &str = "TargetAccepted";
+/// Reason of `RouteReady=False` while a Function that is deleted gives its target back.
+pub const RELEASING: &str = "Releasing";
+/// Reason of `Ready=False` and `Stalled=True`: there is no Deployment as `spec.targetRef` says.
+pub const TARGET_MISSING: &str = "TargetMissing";
+/// Reason of `Ready=False` and `Stalled=True`: the Deployment's owner has not consented, by a label, to this Function.
+pub const TARGET_NOT_LABELLED: &str = "TargetNotLabelled";
+/// Reason of `Ready=False` and `Stalled=True`: another object controls the Deployment.
+pub const TARGET_CONTROLLED: &str = "TargetControlled";
+/// Reason of `Ready=False` and `Stalled=True`: the API server does not let Pilotlight write what taking over or giving back takes.
+pub const TARGET_REFUSED: &str = "TargetRefused";
+/// Reason of `Ready=False` and `Stalled=True`: there is no Service of the Function's name.
+pub const SERVICE_MISSING: &str = "ServiceMissing";
+/// Reason of `Ready=False` and `Stalled=True`: the Service's owner has not consented, by a label, to this Function.
+pub const SERVICE_NOT_LABELLED: &str = "ServiceNotLabelled";
+/// Reason of `Ready=False` and `Stalled=True`: another object controls the Service.
+pub const SERVICE_CONTROLLED: &str = "ServiceControlled";
+/// Reason of `Ready=False` and `Stalled=True`: the Service does not lead to the Deployment, or not by one TCP port.
+pub const SERVICE_UNFIT: &str = "ServiceUnfit";
+
 /// Reason of `ReplicasContested=True`: the message names the other writer.
 pub const FOREIGN_WRITER: &str = "ForeignWriter";
 

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use crate::park;
+use crate::{park, target};
 
 pub use beacon::{BeaconState, beacon_state, serves};
 pub use refusal::diagnose_refusal;
@@ -104,6 +104,12 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
+    /// The same of a pod whose Deployment a Function took over: what is to be changed is the Deployment's, and not in the Function's spec.
+    pub fn of_target(self) -> Self {
+        let message = self.message.replace(" spec.", " the Deployment's ").replace("(spec.", "(the Deployment's ");
+        Self::new(self.reason, self.healing, message)
+    }
+
     /// A diagnosis whose message is made one line of at most [`MAX_MESSAGE_BYTES`].
     pub fn new(reason: Reason, healing: WillItHealAlone, message: impl AsRef<str>) -> Self {
         Self { reason, message: words::head(message.as_ref(), MAX_MESSAGE_BYTES), healing }
@@ -143,11 +149,12 @@ pub fn diagnose(pod: &Pod, events: &[PodEvent]) -> Option<Diagnosis> {
     if serves(pod) || is_on_its_way(pod) {
         return None;
     }
-    container::diagnose(pod, events)
+    let found = container::diagnose(pod, events)
         .or_else(|| unschedulable(conditions))
         .or_else(|| mount(events))
         .or_else(|| sandbox(events))
-        .or_else(|| probe::diagnose(pod, events))
+        .or_else(|| probe::diagnose(pod, events));
+    if target::is_adopted(pod) { found.map(Diagnosis::of_target) } else { found }
 }
 
 /// Whether a pod that was parked is between placeholder and function. What ends there was told to, and where the function does not come back

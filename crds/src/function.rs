@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 
 use crate::policy::{ColdStart, Concurrency, Scaling, Timeouts};
 use crate::status::FunctionStatus;
+use crate::target::TargetRef;
 use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
 
-/// A serverless workload: an ordinary container image that runs only while requests need it. `image` alone is enough.
+/// A serverless workload: an ordinary container image that runs only while requests need it. `image` alone is enough; `targetRef`
+/// takes over an existing Deployment instead.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "pilotlight.dev",
@@ -47,9 +49,15 @@ use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
     /// Container image, for example `registry.example.com/team/app:1.0`. It must listen for HTTP on the port in the environment
-    /// variable `PORT`.
+    /// variable `PORT`. Either this or `targetRef`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub image: String,
+    /// An existing Deployment that Pilotlight takes over in place of an image: its replicas and the endpoints of the Service that has the Function's
+    /// name, and nothing else. Deployment and Service must carry the label `pilotlight.dev/function` with the Function's name. What shapes pods is
+    /// the Deployment's then: of such fields only those may be set that say what Pilotlight could not know. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetRef>,
     /// Entrypoint, in place of the image's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), inner(length(max = 32_768)))]
@@ -68,7 +76,7 @@ pub struct FunctionSpec {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub env_from: Vec<EnvFromSource>,
-    /// TCP port that the container listens on; also its `PORT`. Default 8080. Any port will do: no sidecar takes one.
+    /// TCP port that the container listens on; also its `PORT`. Default 8080. Any port will do: no sidecar takes one. Beside `targetRef` the Service says which.
     #[serde(default = "default_port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: u16,
@@ -171,10 +179,11 @@ pub struct FunctionSpec {
 }
 
 impl Default for FunctionSpec {
-    /// What the API server makes of a spec that says nothing but `image: ""`.
+    /// What the API server would make of a spec that says nothing.
     fn default() -> Self {
         Self {
             image: String::new(),
+            target_ref: None,
             command: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),

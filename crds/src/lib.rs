@@ -14,6 +14,7 @@ pub mod policy;
 pub mod rules;
 pub mod schema;
 pub mod status;
+pub mod target;
 pub mod throttle;
 pub mod workload;
 

@@ -30,6 +30,12 @@ pub const ANNOTATION_REQUESTS: &str = "pilotlight.dev/requests";
 pub const ANNOTATION_CPU: &str = "pilotlight.dev/cpu";
 /// Annotation on a pod that was given more CPU to start with: how much, `<request>/<limit>`.
 pub const ANNOTATION_BOOST: &str = "pilotlight.dev/cpu-boost";
+/// Annotation on a Service that a Function took over with its Deployment: the selector that it had, in JSON.
+pub const ANNOTATION_SELECTOR: &str = "pilotlight.dev/selector";
+/// Annotation on a Service that a Function took over with its Deployment: the replicas that the Deployment had, decimal.
+pub const ANNOTATION_REPLICAS: &str = "pilotlight.dev/replicas";
+/// Finalizer of a Function that took over a Deployment: it goes once both are as they were.
+pub const FINALIZER_RELEASE: &str = "pilotlight.dev/release";
 /// Annotation on a pod that kube-controller-manager reads when it chooses victims.
 pub const ANNOTATION_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Label of an EndpointSlice that names its Service.
@@ -72,7 +78,14 @@ pub fn revision_name(function: &str, number: u64) -> String {
     format!("{function}-{number}")
 }
 
+const SLICE_SUFFIX: &str = "-pilotlight";
+
 /// Name of the EndpointSlice that the operator writes for `function`.
 pub fn endpoint_slice_name(function: &str) -> String {
-    format!("{function}-pilotlight")
+    format!("{function}{SLICE_SUFFIX}")
+}
+
+/// Whose EndpointSlice of the operator's this is, by its name.
+pub fn function_of_slice(slice: &str) -> Option<&str> {
+    slice.strip_suffix(SLICE_SUFFIX)
 }

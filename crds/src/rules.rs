@@ -5,6 +5,7 @@
 //! than Kubernetes 1.29's CEL is used.
 
 mod load;
+mod target;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub fn all() -> Vec<FieldRule> {
     rules.extend(probes());
     rules.extend(pods());
     rules.extend(load::rules());
+    rules.extend(target::rules());
     rules
 }
 

@@ -5,6 +5,7 @@ mod idle;
 pub use idle::{CostStatus, IdlePlan, IdleStatus, ReservedSeconds, RungSeconds};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,9 @@ pub struct RouteStatus {
     /// The revision that gets the traffic. Its Deployment has the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Port of the pods, by number or name, where the Function took over a Deployment (`spec.targetRef`); else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<IntOrString>,
     /// Who may send requests to the pods. Absent while the Function never had a hard concurrency limit: every activator may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<RouteOwner>,

@@ -17,6 +17,16 @@ pub enum Protocol {
     H2C,
 }
 
+impl Protocol {
+    /// Name of a port that speaks it.
+    pub fn port_name(self) -> &'static str {
+        match self {
+            Self::HTTP1 => "http1",
+            Self::H2C => "h2c",
+        }
+    }
+}
+
 /// When to pull the image: `Always`, `IfNotPresent` or `Never`. Where absent, Kubernetes' own default: `Always` for the tag
 /// `latest` or none, else `IfNotPresent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -56,7 +56,8 @@ fn a_function_that_nobody_looked_at_says_so() {
 #[test]
 fn every_rule_has_a_bad_example() {
     let expected: BTreeSet<String> = expectations().into_values().collect();
-    for rule in rules::all() {
+    // A rule about a change has its example in the end-to-end test.
+    for rule in rules::all().into_iter().filter(|rule| !rule.rule.contains("oldSelf")) {
         assert!(expected.contains(&rule.message), "no file in e2e/tests/data/invalid expects {:?}", rule.message);
     }
 }
@@ -194,7 +195,6 @@ fn a_field_that_is_not_set_is_not_written() {
         "coldStart",
         "concurrency",
         "enableServiceLinks",
-        "image",
         "podMetadata",
         "port",
         "protocol",

@@ -3,7 +3,10 @@
 //! What always holds: a change of an object that belongs to a Function asks for a reconcile of that Function, deletions
 //! included; an object that cannot be read is skipped and named in the log, and never stops the rest.
 
+mod adopted;
 mod trim;
+
+pub use adopted::AdoptedPods;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -61,8 +64,10 @@ impl<K: 'static + Lookup<DynamicType = ()> + Clone> Owned<K> {
 pub struct Caches {
     /// Every Function.
     pub functions: Store<Function>,
-    /// Pods of Functions.
+    /// Pods that are labelled as Functions'.
     pub pods: Owned<Pod>,
+    /// Pods of the Deployments that Functions took over.
+    pub adopted: AdoptedPods,
     /// Deployments of revisions.
     pub deployments: Owned<Deployment>,
     /// Services of Functions.
@@ -74,8 +79,10 @@ pub struct Caches {
 impl Caches {
     /// Starts the watches on the current runtime.
     pub fn start(client: &Client, triggers: &Triggers) -> Self {
+        let adopted = AdoptedPods::new(client, triggers);
         Self {
-            functions: watch_functions(client.clone(), triggers.clone()),
+            functions: watch_functions(client.clone(), triggers.clone(), adopted.clone()),
+            adopted,
             pods: watch_owned(client, triggers, |object, _| trim::pod(object)),
             deployments: watch_owned(client, triggers, trim::deployment),
             services: watch_owned(client, triggers, |object, _| trim::service(object)),
@@ -91,11 +98,18 @@ impl Caches {
         self.pods.store.wait_until_ready().await?;
         self.deployments.store.wait_until_ready().await?;
         self.services.store.wait_until_ready().await?;
-        self.slices.store.wait_until_ready().await
+        self.slices.store.wait_until_ready().await?;
+        self.adopted.listed().await;
+        Ok(())
+    }
+
+    /// The pods of a Function.
+    pub fn pods_of(&self, namespace: &str, function: &str) -> Vec<Arc<Pod>> {
+        self.adopted.of(namespace, function).unwrap_or_else(|| self.pods.of(namespace, function))
     }
 }
 
-fn watch_functions(client: Client, triggers: Triggers) -> Store<Function> {
+fn watch_functions(client: Client, triggers: Triggers, adopted: AdoptedPods) -> Store<Function> {
     let (reader, mut writer) = store::<Function>();
     let api: Api<DeserializeGuard<Function>> = Api::all(client);
     tokio::spawn(async move {
@@ -107,9 +121,14 @@ fn watch_functions(client: Client, triggers: Triggers) -> Store<Function> {
             let event = event.modify(trim::function);
             writer.apply_watcher_event(&event);
             if let watcher::Event::Apply(f) | watcher::Event::InitApply(f) = &event {
+                adopted.follow(f);
                 let _ = triggers.send(ObjectRef::from_obj(f));
             }
+            if let watcher::Event::Delete(f) = &event {
+                adopted.forget(&ObjectRef::from_obj(f));
+            }
             if let watcher::Event::InitDone = event {
+                adopted.retain(|function| writer.as_reader().get(function).is_some());
                 for function in writer.as_reader().state() {
                     let _ = triggers.send(ObjectRef::from_obj(&*function));
                 }

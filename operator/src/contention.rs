@@ -82,6 +82,11 @@ impl Contention {
         found.max_by_key(|contention| contention.write.at)
     }
 
+    /// Whether it was before `then`: how many replicas a Deployment has before it is taken over is its owner's business.
+    pub fn was_before(&self, then: Timestamp) -> bool {
+        self.write.at <= then
+    }
+
     /// When it is over, if it is not repeated.
     pub fn until(&self) -> Timestamp {
         self.write.at.saturating_add(HOLD).unwrap_or(Timestamp::MAX)

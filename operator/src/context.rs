@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::adopt::Waits;
 use crate::autoscaler::{ActivatorView, AutoscalerHandle};
 use crate::build::deployment::Revision;
 use crate::cache::{Caches, Triggers};
@@ -59,6 +60,10 @@ pub struct Memory {
     pub floor: Option<(String, u32)>,
     /// Since when a ready revision waits for enough pods to take over the traffic.
     pub promoting: Option<(String, Instant)>,
+    /// How long the release of a Deployment that was taken over has been waiting.
+    pub waits: Waits,
+    /// The target was looked at on the API server: what lost its labels is in no cache.
+    pub target_seen: bool,
     /// Events about pods that do not start, by pod uid, and when they were asked for.
     pub pod_events: HashMap<String, (Instant, Vec<PodEvent>)>,
     /// Why starting pods could not be given more CPU.

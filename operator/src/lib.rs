@@ -1,8 +1,9 @@
 //! Pilotlight's operator: makes every Function's revisions, Service, EndpointSlice and status, and scales it.
 //!
 //! A reconcile is a pipeline with a file each: [`observe`] → [`validate`] → [`build`] (pure) → [`apply`] → [`status`] (pure) →
-//! [`write`]. [`run`] and [`release`] are the two commands of the binary.
+//! [`write`]. That of a Function which takes over a Deployment is [`adopt`]. [`run`] and [`release`] are the two commands of the binary.
 
+pub mod adopt;
 pub mod apply;
 pub mod autoscaler;
 pub mod boost;

@@ -129,7 +129,7 @@ pub async fn observe(context: &Context, function: &Function) -> Observed {
         .into_iter()
         .filter(|slice| service_of(slice) == Some(name))
         .partition(|slice| owns(function, &slice.metadata) && is_ours(slice));
-    let pods = caches.pods.of(namespace, name);
+    let pods = caches.pods_of(namespace, name);
     let mut observed = Observed {
         status: remembered.or_else(|| function.status.clone()).unwrap_or_default(),
         deployments: caches.deployments.of(namespace, name),
@@ -153,7 +153,7 @@ fn service_of(slice: &EndpointSlice) -> Option<&str> {
     labels.get(names::LABEL_SERVICE_NAME).map(String::as_str)
 }
 
-fn is_ours(slice: &EndpointSlice) -> bool {
+pub(crate) fn is_ours(slice: &EndpointSlice) -> bool {
     slice
         .metadata
         .labels
@@ -162,7 +162,7 @@ fn is_ours(slice: &EndpointSlice) -> bool {
         .is_some_and(|by| by == names::SLICE_MANAGED_BY)
 }
 
-async fn pod_events(
+pub(crate) async fn pod_events(
     context: &Context,
     uid: &str,
     namespace: &str,

@@ -13,6 +13,7 @@ use pilotlight_crds::{Function, names, park};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::adopt;
 use crate::apply::{self, Applied, ApplyError};
 use crate::boost;
 use crate::build::deployment::Revision;
@@ -31,9 +32,9 @@ use crate::validate::{Problem, validate};
 use crate::write::{WriteError, Written, write};
 
 /// A look at everything, in case a change went unnoticed.
-const RESYNC: Duration = Duration::from_secs(600);
+pub(crate) const RESYNC: Duration = Duration::from_secs(600);
 /// The next look while pods start, a route is awaited, or a refusal may be over.
-const WATCHFUL: Duration = Duration::from_secs(2);
+pub(crate) const WATCHFUL: Duration = Duration::from_secs(2);
 /// The next look after the cache turned out to be behind the API server; its news comes first as a rule.
 const OUTDATED: Duration = Duration::from_millis(200);
 /// How long a revision that failed keeps its pods, for Kubernetes to try again, before it costs nothing any more.
@@ -62,12 +63,13 @@ impl Error {
 
 /// Reconciles `function`.
 pub async fn reconcile(function: Arc<Function>, context: Arc<Context>) -> Result<Action, Error> {
-    // What it owns goes with it; to write now would only bring some of it back.
-    if function.metadata.deletion_timestamp.is_some() {
+    let adopts = function.spec.target_ref.is_some();
+    // What it owns goes with it; to write now would only bring some of it back. What it took over it has to give back.
+    if function.metadata.deletion_timestamp.is_some() && !adopts {
         return Ok(Action::await_change());
     }
     let started = Instant::now();
-    let result = run(&function, &context).await;
+    let result = if adopts { adopt::reconcile(&function, &context).await } else { run(&function, &context).await };
     context.metrics.reconcile_duration.observe(started.elapsed().as_secs_f64());
     let uid = function.uid().unwrap_or_default();
     if result.is_ok() {
@@ -86,7 +88,10 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
     let verdicts = status::judge(&function.name_any(), &plan.wanted, &observed, now);
     let traffic = decide_traffic(context, function, &observed, &verdicts);
-    let route = decide_route(context, function, &observed, &plan, &traffic, port.as_ref().ok());
+    let revision = traffic.revision.as_deref().unwrap_or_default();
+    let pod_port = pod_port(function, &plan, revision);
+    let at = port.as_ref().copied().unwrap_or_default();
+    let route = decide_route(context, function, &observed, revision, pod_port, at);
     let owner = decide_owner(context, function, port.as_ref().ok(), now);
     let desired = apply::Desired { plan: &plan, protocol: protocol(function, &plan, &traffic), port, route };
     let led = observed.leads_to(desired.port.as_ref().ok().copied());
@@ -133,7 +138,7 @@ fn namespace_of(function: &Function) -> String {
     function.namespace().unwrap_or_default()
 }
 
-fn claim_port(context: &Context, function: &Function, observed: &Observed) -> Result<u16, PortsExhausted> {
+pub(crate) fn claim_port(context: &Context, function: &Function, observed: &Observed) -> Result<u16, PortsExhausted> {
     let wanted = observed.status.route.as_ref().map(|route| route.port);
     let claimed = lock(&context.ports).claim(&claimant(function), wanted)?;
     if let Some(evicted) = claimed.evicted {
@@ -190,17 +195,17 @@ fn decide_traffic(context: &Context, function: &Function, observed: &Observed, v
     })
 }
 
-fn decide_route(
+/// Where the Service leads. `pod_port`: the port of the revision's pods.
+pub(crate) fn decide_route(
     context: &Context,
     function: &Function,
     observed: &Observed,
-    plan: &RevisionPlan,
-    traffic: &Traffic,
-    port: Option<&u16>,
+    revision: &str,
+    pod_port: u16,
+    port: u16,
 ) -> Route {
     let uid = function.uid().unwrap_or_default();
     let namespace = function.namespace().unwrap_or_default();
-    let port = port.copied().unwrap_or_default();
     let acknowledged = context.activators.acknowledged(&namespace, &function.name_any(), port);
     let ready = acknowledged.iter().any(|activator| activator.ready);
     let unready_for = context.with_memory(&uid, |memory| {
@@ -210,19 +215,17 @@ fn decide_route(
         }
         memory.unready_since.get_or_insert_with(Instant::now).elapsed()
     });
-    let revision = traffic.revision.as_deref().unwrap_or_default();
     let pods: Vec<Address> = observed.pods_of(revision).filter_map(address).collect();
-    route::decide(&RouteInput {
-        port,
-        pod_port: pod_port(function, plan, revision),
-        acknowledged: &acknowledged,
-        unready_for,
-        pods: &pods,
-    })
+    route::decide(&RouteInput { port, pod_port, acknowledged: &acknowledged, unready_for, pods: &pods })
 }
 
 /// Who may send to the pods. Decided on the Function as the cache shows it, because the write names that version.
-fn decide_owner(context: &Context, function: &Function, port: Option<&u16>, now: Timestamp) -> Option<RouteOwner> {
+pub(crate) fn decide_owner(
+    context: &Context,
+    function: &Function,
+    port: Option<&u16>,
+    now: Timestamp,
+) -> Option<RouteOwner> {
     let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
     let route = function.status.as_ref().and_then(|status| status.route.as_ref());
     let running = context.activators.runners(&namespace, &name, port.copied().unwrap_or_default());
@@ -307,9 +310,13 @@ fn hold_floor(
     applied: &Applied,
     now: Timestamp,
 ) {
+    hold(context, function, floor(function, observed, verdicts, traffic, applied, now));
+}
+
+/// Has the autoscaler keep this revision at so many pods or more, and no other of the Function.
+pub(crate) fn hold(context: &Context, function: &Function, wanted: Option<(String, u32)>) {
     let uid = function.uid().unwrap_or_default();
     let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
-    let wanted = floor(function, observed, verdicts, traffic, applied, now);
     let held = context.with_memory(&uid, |memory| std::mem::replace(&mut memory.floor, wanted.clone()));
     let handle = &context.autoscaler;
     if let Some((revision, _)) = held

@@ -101,9 +101,10 @@ async fn lead(
         token,
         functions: caches.functions.clone(),
         deployments: caches.deployments.store.clone(),
+        adopted: caches.adopted.clone(),
         pods: {
-            let pods = caches.pods.clone();
-            Arc::new(move |namespace, name| pods.of(namespace, name))
+            let caches = caches.clone();
+            Arc::new(move |namespace, name| caches.pods_of(namespace, name))
         },
         metrics: autoscaler_metrics,
         events,

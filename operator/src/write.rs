@@ -118,7 +118,7 @@ fn log(function: &Function, transition: &Transition) {
     );
 }
 
-async fn publish(recorder: &Recorder, function: &Function, transition: &Transition) {
+pub(crate) async fn publish(recorder: &Recorder, function: &Function, transition: &Transition) {
     let event = Event {
         type_: transition.type_,
         reason: transition.reason.clone(),

@@ -131,7 +131,7 @@ pub(crate) fn function(edit: impl FnOnce(&mut Function)) -> Function {
     function.metadata.generation = Some(1);
     function.status = Some(FunctionStatus {
         observed_generation: Some(1),
-        route: Some(RouteStatus { port: 0, revision: Some("hello-1".into()), owner: None }),
+        route: Some(RouteStatus { revision: Some("hello-1".into()), ..RouteStatus::default() }),
         ..FunctionStatus::default()
     });
     edit(&mut function);

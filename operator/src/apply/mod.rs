@@ -63,7 +63,7 @@ pub struct Applied {
     pub service: Result<(), Refusal>,
     /// Where the Service leads.
     pub route: Route,
-    /// Only [`apply`] makes one.
+    /// Only [`apply`] and [`crate::adopt`] make one.
     _sealed: Sealed,
 }
 
@@ -71,6 +71,16 @@ pub struct Applied {
 struct Sealed;
 
 impl Applied {
+    /// For a Function whose objects are another's: what [`crate::adopt`] found and did.
+    pub fn of_target(
+        port: Result<u16, Refusal>,
+        workload: Result<(), Refusal>,
+        service: Result<(), Refusal>,
+        route: Route,
+    ) -> Self {
+        Self { port, workload, service, route, _sealed: Sealed }
+    }
+
     /// One for tests of the status, which need no API server.
     #[cfg(test)]
     pub fn for_test(
@@ -132,7 +142,7 @@ fn sort(operation: &'static str, kind: &'static str, name: &str, error: kube::Er
 
 /// Bad requests, forbidden ones (quota, policy, rights) and invalid ones. A namespace that is going away forbids all
 /// creations; that is the end of the Function, too.
-fn is_refusal(status: &Status) -> bool {
+pub(crate) fn is_refusal(status: &Status) -> bool {
     matches!(status.code, 400 | 403 | 422)
 }
 

@@ -18,6 +18,7 @@ use pilotlight_crds::names::{ANNOTATION_DELETION_COST, LABEL_REVISION, MANAGER_A
 use pilotlight_crds::park::is_swapped;
 use serde_json::{Value, json};
 
+use crate::cache::AdoptedPods;
 use crate::cpu::{NO_RESIZE, give_back};
 use crate::observe::may_run;
 
@@ -160,10 +161,27 @@ pub(super) trait Cluster: Send + Sync + 'static {
 #[derive(Clone)]
 pub(super) struct KubeCluster {
     pub(super) client: kube::Client,
+    /// How the pods of Deployments that Functions took over are found.
+    pub(super) adopted: AdoptedPods,
     /// Where the activators run.
     pub(super) namespace: String,
     /// Their labels.
     pub(super) activator_selector: String,
+}
+
+impl KubeCluster {
+    /// The pods of a revision.
+    async fn list(&self, namespace: &str, revision: &str) -> Result<Vec<Pod>, ClusterError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let adopted = self.adopted.by_deployment(namespace, revision);
+        let labelled = || format!("{LABEL_REVISION}={revision}");
+        let selector = adopted.as_ref().map_or_else(labelled, |adopted| adopted.selector.clone());
+        let mut pods = within(api.list(&ListParams::default().labels(&selector))).await?.items;
+        if let Some(adopted) = adopted {
+            pods.retain_mut(|pod| adopted.adopt(pod));
+        }
+        Ok(pods)
+    }
 }
 
 impl Cluster for KubeCluster {
@@ -198,10 +216,8 @@ impl Cluster for KubeCluster {
     }
 
     async fn pods(&self, namespace: &str, revision: &str) -> Result<Vec<PodRead>, ClusterError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let params = ListParams::default().labels(&format!("{LABEL_REVISION}={revision}"));
-        let pods = within(api.list(&params)).await?;
-        Ok(pods.items.iter().filter_map(pod_read).collect())
+        let pods = self.list(namespace, revision).await?;
+        Ok(pods.iter().filter_map(pod_read).collect())
     }
 
     async fn set_deletion_cost(&self, namespace: &str, pod: &str, cost: i32) -> Result<(), ClusterError> {
@@ -213,9 +229,7 @@ impl Cluster for KubeCluster {
     }
 
     async fn whole_pods(&self, namespace: &str, revision: &str) -> Result<Vec<Pod>, ClusterError> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let params = ListParams::default().labels(&format!("{LABEL_REVISION}={revision}"));
-        within(api.list(&params)).await.map(|pods| pods.items)
+        self.list(namespace, revision).await
     }
 
     async fn patch_pod(&self, namespace: &str, pod: &str, patch: Value) -> Result<Pod, ClusterError> {

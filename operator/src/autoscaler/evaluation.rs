@@ -253,7 +253,10 @@ impl<C: Cluster> Evaluation<C> {
                 led_since: self.led_since(key),
                 rung,
                 available: situation::available(&function.spec, |rung| self.inbox.refuses(key, rung)),
-                adaptive: function.spec.scaling.is_adaptive().then(|| footprint::expected(&function.spec)),
+                adaptive: function.spec.scaling.is_adaptive().then(|| {
+                    let target = self.target(key, function);
+                    footprint::expected(&footprint::asked(&function.spec, target.as_deref()))
+                }),
             };
             let wanted = situation::wanted(&function.spec);
             let (step, check) = self.decide(key, active, &scene, wanted, &pods, trigger, now);

@@ -1,10 +1,12 @@
-//! What a replica of a Function reserves: the requests of its container, as the spec says them. Pure.
+//! What a replica of a Function reserves: the requests of its container, as the spec says them, or of all containers of the Deployment that it took
+//! over. Pure.
 //!
 //! What always holds: a quantity that cannot be read counts as none; nothing is larger than its type.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use pilotlight_crds::{FunctionSpec, park};
 use pilotlight_scaling::idle::Footprint;
@@ -15,29 +17,34 @@ const USUAL_MEMORY_MIB: u32 = 64;
 /// Memory of a Parked replica, in MiB.
 const PARKED_MIB: u32 = 2;
 
+/// What the containers of a replica ask for. `deployment`: the one that the Function took over, if it did.
+pub(super) fn asked<'a>(spec: &'a FunctionSpec, deployment: Option<&'a Deployment>) -> Vec<&'a ResourceRequirements> {
+    let template = deployment.and_then(|deployment| deployment.spec.as_ref()?.template.spec.as_ref());
+    let theirs =
+        template.into_iter().flat_map(|pod| &pod.containers).filter_map(|container| container.resources.as_ref());
+    spec.resources.iter().chain(theirs).collect()
+}
+
 /// What a replica reserves: its requests, and where there are none its limits, as Kubernetes takes them; nothing where there are neither.
-pub(super) fn reserved(spec: &FunctionSpec) -> Footprint {
-    let resources = spec.resources.as_ref();
-    let requests = resources.and_then(|resources| resources.requests.as_ref());
-    let limits = resources.and_then(|resources| resources.limits.as_ref());
-    let asked = |name: &str| {
-        let of = |all: Option<&BTreeMap<String, Quantity>>| all.and_then(|all| all.get(name)).and_then(value);
-        of(requests).or_else(|| of(limits)).unwrap_or(0.0)
+pub(super) fn reserved(asked: &[&ResourceRequirements]) -> Footprint {
+    let of = |all: Option<&BTreeMap<String, Quantity>>, name: &str| all.and_then(|all| all.get(name)).and_then(value);
+    let asked = |name: &str| -> f64 {
+        asked.iter().filter_map(|one| of(one.requests.as_ref(), name).or_else(|| of(one.limits.as_ref(), name))).sum()
     };
     let memory_mib = (asked("memory") / 1_048_576.0).ceil() as u32;
     Footprint { memory_mib, cpu_milli: (asked("cpu") * 1000.0).ceil() as u32, parked_mib: Some(PARKED_MIB) }
 }
 
 /// The same, where these pods stand: parked ones whose requests did not shrink reserve what they did.
-pub(super) fn standing(spec: &FunctionSpec, pods: &[Arc<Pod>]) -> Footprint {
-    let reserved = reserved(spec);
+pub(super) fn standing(asked: &[&ResourceRequirements], pods: &[Arc<Pod>]) -> Footprint {
+    let reserved = reserved(asked);
     let rigid = pods.iter().any(|pod| park::is_swapped(pod) && park::reserves(pod));
     Footprint { parked_mib: reserved.parked_mib.filter(|_| !rigid), ..reserved }
 }
 
 /// The same for decisions: a process without a request holds memory all the same.
-pub(super) fn expected(spec: &FunctionSpec) -> Footprint {
-    let reserved = reserved(spec);
+pub(super) fn expected(asked: &[&ResourceRequirements]) -> Footprint {
+    let reserved = reserved(asked);
     let memory_mib = if reserved.memory_mib == 0 { USUAL_MEMORY_MIB } else { reserved.memory_mib };
     Footprint { memory_mib, ..reserved }
 }
@@ -90,7 +97,7 @@ mod tests {
             (json!({"requests": {"memory": "9Ei", "cpu": "1Ti"}}), (u32::MAX, u32::MAX)),
         ];
         for (resources, expected) in table {
-            let footprint = reserved(&spec(resources.clone()));
+            let footprint = reserved(&asked(&spec(resources.clone()), None));
             assert_eq!((footprint.memory_mib, footprint.cpu_milli), expected, "{resources}");
         }
     }
@@ -106,15 +113,28 @@ mod tests {
             });
             vec![Arc::new(serde_json::from_value::<Pod>(pod).unwrap())]
         };
-        assert_eq!(standing(&spec, &parked("64Mi")).parked_mib, None);
-        assert_eq!(standing(&spec, &parked("2Mi")).parked_mib, Some(PARKED_MIB));
-        assert_eq!(standing(&spec, &[]), reserved(&spec));
+        assert_eq!(standing(&asked(&spec, None), &parked("64Mi")).parked_mib, None);
+        assert_eq!(standing(&asked(&spec, None), &parked("2Mi")).parked_mib, Some(PARKED_MIB));
+        assert_eq!(standing(&asked(&spec, None), &[]), reserved(&asked(&spec, None)));
+    }
+
+    #[test]
+    fn all_containers_of_a_deployment_that_was_taken_over_count() {
+        let container = |memory: &str| json!({"name": "c", "resources": {"requests": {"memory": memory}}});
+        let deployment = json!({"spec": {"selector": {}, "template": {"spec": {
+            "containers": [container("64Mi"), container("16Mi"), {"name": "bare"}],
+        }}}});
+        let deployment: Deployment = serde_json::from_value(deployment).unwrap();
+        assert_eq!(reserved(&asked(&FunctionSpec::default(), Some(&deployment))).memory_mib, 80);
     }
 
     #[test]
     fn what_requests_nothing_reserves_nothing_but_holds_something() {
         let spec = FunctionSpec::default();
-        assert_eq!((reserved(&spec).memory_mib, reserved(&spec).cpu_milli), (0, 0));
-        assert_eq!((expected(&spec).memory_mib, expected(&spec).cpu_milli), (USUAL_MEMORY_MIB, 0));
+        assert_eq!((reserved(&asked(&spec, None)).memory_mib, reserved(&asked(&spec, None)).cpu_milli), (0, 0));
+        assert_eq!(
+            (expected(&asked(&spec, None)).memory_mib, expected(&asked(&spec, None)).cpu_milli),
+            (USUAL_MEMORY_MIB, 0)
+        );
     }
 }

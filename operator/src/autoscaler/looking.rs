@@ -4,8 +4,11 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::Function;
+use pilotlight_crds::target::TargetRef;
 use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{Millis, Rung, idle};
 use tracing::debug;
@@ -35,7 +38,9 @@ impl<C: Cluster> Evaluation<C> {
         let replicas = others.iter().map(|other| other.replicas).sum::<u32>() + active.replicas;
         // Other revisions' pods are no idle ones.
         let on = if replicas > active.replicas { Rung::Active } else { rung };
-        let standing = Standing { rung: on, replicas, footprint: footprint::standing(&function.spec, pods) };
+        let target = self.target(key, function);
+        let asked = footprint::asked(&function.spec, target.as_deref());
+        let standing = Standing { rung: on, replicas, footprint: footprint::standing(&asked, pods) };
         let accounts = &self.board.accounts;
         if accounts.knows(key) {
             accounts.stands(key, standing, now);
@@ -50,6 +55,12 @@ impl<C: Cluster> Evaluation<C> {
             self.ledger.adopt(key, board::habit(key, known, rung != Rung::Active, now, date), now);
         }
         rung
+    }
+
+    /// The Deployment that the Function took over, if it did.
+    pub(super) fn target(&self, key: &FunctionKey, function: &Function) -> Option<Arc<Deployment>> {
+        let target = TargetRef::of(function)?;
+        self.deployments.get(&ObjectRef::new(&target.name).within(&key.namespace))
     }
 
     /// Since when the activators see every request of a Function.

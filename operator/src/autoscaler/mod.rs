@@ -56,6 +56,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use crate::cache::AdoptedPods;
 use board::Board;
 use calendar::Calendar;
 use clock::Clock;
@@ -89,6 +90,8 @@ pub struct AutoscalerContext {
     pub functions: Store<Function>,
     /// Every Deployment with the label `pilotlight.dev/function`.
     pub deployments: Store<Deployment>,
+    /// How the pods of Deployments that Functions took over are found.
+    pub adopted: AdoptedPods,
     /// The pods of a Function, from a cache.
     pub pods: PodsOf,
     /// Metrics, made once per process by [`AutoscalerMetrics::register`].
@@ -108,6 +111,7 @@ impl Autoscaler {
     pub fn start(context: AutoscalerContext) -> AutoscalerHandle {
         let cluster = KubeCluster {
             client: context.client.clone(),
+            adopted: context.adopted.clone(),
             namespace: context.namespace.clone(),
             activator_selector: context.activator_selector.clone(),
         };

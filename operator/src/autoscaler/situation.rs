@@ -129,6 +129,10 @@ fn steps(scaling: &Scaling) -> Vec<IdleStep> {
 /// The rungs that a Function's pods can be on. What its author states is tried, whatever its pods look like and `refused`; the adaptive policy leaves out
 /// what the cluster refused, and what could do harm: a process without CPU may fail a liveness probe, and would be restarted.
 pub(super) fn available(spec: &FunctionSpec, refused: impl Fn(Rung) -> bool) -> Rungs {
+    // Pods of a Deployment that was taken over are never changed.
+    if spec.target_ref.is_some() {
+        return Rungs::PLAIN;
+    }
     if !spec.scaling.is_adaptive() {
         return if parking::unfit(spec).is_some() { Rungs::ALL.without(Rung::Parked) } else { Rungs::ALL };
     }
@@ -143,6 +147,9 @@ pub(super) fn available(spec: &FunctionSpec, refused: impl Fn(Rung) -> bool) -> 
 
 /// The rungs that the spec may ever ask for.
 pub(super) fn wanted(spec: &FunctionSpec) -> Rungs {
+    if spec.target_ref.is_some() {
+        return Rungs::PLAIN;
+    }
     let all = [(policy::IdleRung::Throttled, Rung::Throttled), (policy::IdleRung::Parked, Rung::Parked)];
     let unasked = all.into_iter().filter(|(asked, _)| !spec.scaling.asks_for(*asked));
     unasked.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))

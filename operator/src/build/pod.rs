@@ -22,10 +22,7 @@ pub const RESERVED_ENV: [&str; 4] = ["PORT", "K_SERVICE", "K_REVISION", "K_CONFI
 
 /// Name of the container's port, and of the Service's, for `protocol`.
 pub fn port_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::HTTP1 => "http1",
-        Protocol::H2C => "h2c",
-    }
+    protocol.port_name()
 }
 
 /// The pod template of `revision` of the Function named `function`.

@@ -17,6 +17,7 @@ use pilotlight_crds::{Function, names};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::adopt::release::give_back;
 use crate::cli::ReleaseArgs;
 use crate::leader::{Election, RENEW_DEADLINE};
 use function::Releasing;
@@ -57,8 +58,21 @@ async fn release_all(client: &Client, timeout: Duration) -> anyhow::Result<(usiz
         Api::<Function>::all(client.clone()).list(&ListParams::default()).await.context("cannot list Functions")?;
     let deadline = Instant::now() + timeout;
     let count = functions.items.len();
+    let (adopted, own): (Vec<_>, Vec<_>) =
+        functions.items.into_iter().partition(|function| function.spec.target_ref.is_some());
+    let given_back = stream::iter(adopted)
+        .map(|function| async move { give_back(client, &function, deadline).await })
+        .buffer_unordered(CONCURRENCY)
+        .filter(|given| std::future::ready(given.is_err()))
+        .count();
+    let (kept, released) = tokio::join!(given_back, release_own(client, own, deadline));
+    Ok((kept + released?, count))
+}
+
+/// How many of these Functions, all with Deployments of their own, could not be released.
+async fn release_own(client: &Client, functions: Vec<Function>, deadline: Instant) -> anyhow::Result<usize> {
     // All of them get their pods before any is waited for: one that never becomes ready must not keep others waiting.
-    let scaled: Vec<anyhow::Result<Option<Releasing>>> = stream::iter(functions.items)
+    let scaled: Vec<anyhow::Result<Option<Releasing>>> = stream::iter(functions)
         .filter(|function| std::future::ready(function.metadata.deletion_timestamp.is_none()))
         .map(|function| Releasing::begin(client.clone(), function))
         .buffer_unordered(CONCURRENCY)
@@ -91,7 +105,7 @@ async fn release_all(client: &Client, timeout: Duration) -> anyhow::Result<(usiz
             tokio::time::sleep(POLL).await;
         }
     }
-    Ok((failed, count))
+    Ok(failed)
 }
 
 /// Namespace and name of every Deployment of Pilotlight's that has a ready pod.

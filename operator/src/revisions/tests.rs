@@ -82,7 +82,8 @@ impl World {
     }
 
     fn route(&mut self, number: u64) {
-        self.status.route = Some(RouteStatus { port: 10_000, revision: Some(format!("hello-{number}")), owner: None });
+        let revision = Some(format!("hello-{number}"));
+        self.status.route = Some(RouteStatus { port: 10_000, revision, ..RouteStatus::default() });
     }
 
     fn numbers(plan: &RevisionPlan) -> Vec<u64> {

@@ -102,7 +102,7 @@ fn workload(input: &StatusInput<'_>) -> Say {
         return Say::new(None, condition::REVISION_STARTING, "No revision exists yet");
     };
     if latest.evidence.ready > 0 {
-        return proven(latest);
+        return proven(latest, input);
     }
     if let Some(diagnosis) = &latest.evidence.diagnosis {
         let say = Say::new(Some(false), diagnosis.reason.as_str(), &diagnosis.message);
@@ -111,7 +111,11 @@ fn workload(input: &StatusInput<'_>) -> Say {
     without_evidence(latest, input)
 }
 
-fn proven(latest: &Verdict) -> Say {
+fn proven(latest: &Verdict, input: &StatusInput<'_>) -> Say {
+    if input.function.spec.target_ref.is_some() {
+        let message = format!("Deployment {} is as it must be; Pilotlight sets its replicas", latest.name);
+        return Say::new(Some(true), condition::TARGET_ACCEPTED, message);
+    }
     Say::new(Some(true), condition::REVISION_READY, format!("Revision {} has proved that it starts", latest.name))
 }
 
@@ -124,7 +128,7 @@ fn without_evidence(latest: &Verdict, input: &StatusInput<'_>) -> Say {
     match (before, latest.state) {
         (Some(before), RevisionState::Failed) => Say::again(before).stalled(),
         (Some(before), _) => Say::again(before),
-        (None, RevisionState::Ready) => proven(latest),
+        (None, RevisionState::Ready) => proven(latest, input),
         (None, RevisionState::Failed) => {
             let reason = latest.reason.as_deref().unwrap_or("Failed");
             let message = format!("Revision {} did not start", latest.name);

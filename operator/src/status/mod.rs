@@ -13,7 +13,7 @@ pub use traffic::Traffic;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pilotlight_crds::condition;
-use pilotlight_crds::diagnosis::WillItHealAlone;
+use pilotlight_crds::diagnosis::{Diagnosis, WillItHealAlone};
 use pilotlight_crds::status::{IdleStatus, RevisionState, RevisionStatus, RouteOwner, RouteStatus, Rung};
 use pilotlight_crds::{Function, FunctionStatus, names};
 
@@ -74,6 +74,22 @@ pub struct Verdict {
     /// How its line in the status looks.
     number: u64,
     image: String,
+}
+
+impl Verdict {
+    /// Of a Deployment that was taken over: it started before Pilotlight knew it, and has nothing to prove.
+    pub fn of_target(name: &str, observed: &Observed, now: Timestamp) -> Self {
+        let mut evidence = evidence::of(name, observed, now);
+        evidence.diagnosis = evidence.diagnosis.map(Diagnosis::of_target);
+        Self {
+            name: name.to_owned(),
+            state: RevisionState::Ready,
+            evidence,
+            reason: None,
+            number: 0,
+            image: String::new(),
+        }
+    }
 }
 
 /// Judges each of `wanted`, newest first, by what was known and what its pods show.
@@ -148,6 +164,7 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
         route: input.applied.port.as_ref().ok().map(|port| RouteStatus {
             port: *port,
             revision: input.traffic.revision.clone(),
+            target_port: None,
             owner: input.owner.cloned(),
         }),
         latest_created_revision: latest.map(|v| v.name.clone()),

@@ -1,6 +1,7 @@
 //! Conditions and verdicts over situations, as a table and as stories.
 
 mod rungs;
+mod target;
 mod warnings;
 use super::*;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus};

@@ -23,6 +23,7 @@ use crate::autoscaler::registry::Registry;
 use crate::autoscaler::{
     AutoscalerContext, AutoscalerHandle, AutoscalerMetrics, ScalingEvent, ScalingEventKind, assemble,
 };
+use crate::cache::AdoptedPods;
 
 struct Bench {
     handle: AutoscalerHandle,
@@ -101,6 +102,7 @@ async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> B
         token: TOKEN.to_owned(),
         functions,
         deployments: deployment_store,
+        adopted: AdoptedPods::new(&no_client(), &mpsc::unbounded_channel().0),
         pods: Arc::new(|_, _| Vec::new()),
         metrics: AutoscalerMetrics::default(),
         events: event_sender,

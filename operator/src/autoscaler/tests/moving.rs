@@ -1,12 +1,14 @@
 //! What the tests of steps between rungs need: a cluster with whole pods, such a step, and what a decision makes of pods.
 
 use k8s_openapi::api::core::v1::Pod;
+use pilotlight_crds::FunctionSpec;
 use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
+use serde_json::json;
 use std::sync::Arc;
 
 use super::fakes::{FakeActivator, FakeCluster};
-use crate::autoscaler::situation::{RevisionRead, StepKind, rung_step};
+use crate::autoscaler::situation::{RevisionRead, StepKind, available, rung_step, wanted};
 use crate::autoscaler::stepdown::StepDown;
 
 impl FakeCluster {
@@ -32,4 +34,13 @@ pub(super) fn step_to(rung: Rung, cause: Cause, wanted: bool, past: bool, pods: 
     let active = RevisionRead { name: "hello-1".to_owned(), replicas: 1, ready: 1, resource_version: None };
     let wanted = if wanted { Rungs::ALL } else { Rungs::PLAIN };
     rung_step(&active, &decision, wanted, past, pods).map(|step| step.kind)
+}
+
+#[test]
+fn pods_of_a_deployment_that_was_taken_over_are_on_no_rung_between() {
+    for scaling in [json!({}), json!({"idle": {"policy": "Adaptive"}})] {
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "api"});
+        let spec: FunctionSpec = serde_json::from_value(json!({"targetRef": target, "scaling": scaling})).unwrap();
+        assert_eq!((available(&spec, |_| false), wanted(&spec)), (Rungs::PLAIN, Rungs::PLAIN));
+    }
 }
