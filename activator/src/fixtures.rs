@@ -16,6 +16,7 @@ pub(crate) fn config() -> FunctionConfig {
         key: FunctionKey::new("shop", "hello"),
         port: None,
         revision: Some("hello-1".into()),
+        adopts: false,
         wake_replicas: 1,
         limit: 0,
         target: 100,

@@ -35,17 +35,18 @@ impl Led {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A slice was added or changed; `own` are this activator's addresses.
-    pub fn apply(&self, slice: &EndpointSlice, own: &[IpAddr]) {
+    /// A slice was added or changed; `own` are this activator's addresses. Whether it leads here.
+    pub fn apply(&self, slice: &EndpointSlice, own: &[IpAddr]) -> bool {
         let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
         let (here, others): (Vec<IpAddr>, Vec<IpAddr>) =
             addresses.filter_map(|address| address.parse().ok()).partition(|ip| own.contains(ip));
-        let mut inner = self.lock();
-        if !here.is_empty() {
+        let (mut inner, leads) = (self.lock(), !here.is_empty());
+        if leads {
             inner.slices.insert(key(slice), others.into());
         } else {
             inner.remove(&key(slice));
         }
+        leads
     }
 
     /// A slice is gone.
@@ -53,13 +54,14 @@ impl Led {
         self.lock().remove(&key(slice));
     }
 
-    /// Forgets the slices that are not listed.
-    pub fn retain(&self, listed: &HashSet<SliceKey>) {
+    /// Forgets the slices that are not listed, and gives them.
+    pub fn retain(&self, listed: &HashSet<SliceKey>) -> Vec<SliceKey> {
         let mut inner = self.lock();
         let gone: Vec<SliceKey> = inner.slices.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-        for key in gone {
-            inner.remove(&key);
+        for key in &gone {
+            inner.remove(key);
         }
+        gone
     }
 
     /// The other addresses that a slice leads to, where it leads here, too.
@@ -116,7 +118,7 @@ mod tests {
         led.apply(&slice("a", &["10.0.0.2"]), &own);
         led.delete(&slice("b", &[]));
         assert_eq!((led.count(), led.last(now)), (1, Some(now)));
-        led.retain(&HashSet::new());
+        assert_eq!(led.retain(&HashSet::new()), [("shop".to_owned(), "c".to_owned())]);
         let left = led.last(now).unwrap();
         assert!(led.count() == 0 && left > now);
         led.delete(&slice("c", &[]));

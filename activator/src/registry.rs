@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use pilotlight_crds::Function;
 use pilotlight_crds::control::Beacon;
+use pilotlight_crds::{Function, names};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -18,6 +18,7 @@ use crate::beacon::believe::{Disbelief, Word, judge};
 use crate::beacon::metrics::CONTRADICTED;
 use crate::function::FunctionCell;
 use crate::index::{FunctionKey, Index};
+use crate::led::SliceKey;
 use crate::listen::RoutePorts;
 use crate::route::{Domains, RouteTable};
 use crate::runtime::Shared;
@@ -193,6 +194,32 @@ impl Registry {
         let mut inner = self.lock();
         for key in inner.index.retain_pods(listed) {
             self.sync(&mut inner, &key);
+        }
+    }
+
+    /// Forgets a pod by its uid.
+    pub fn forget_pod(&self, key: &FunctionKey, uid: &str) {
+        let mut inner = self.lock();
+        if inner.index.forget_pod(key, uid) {
+            self.sync(&mut inner, key);
+        }
+    }
+
+    /// Forgets the pods of one Function that are not listed, by uid.
+    pub fn retain_pods_of(&self, key: &FunctionKey, listed: &HashSet<Arc<str>>) {
+        let mut inner = self.lock();
+        if inner.index.retain_pods_of(key, listed) {
+            self.sync(&mut inner, key);
+        }
+    }
+
+    /// Whether an EndpointSlice leads here. The clients of an adopted Deployment are led past the activators once it is released, and
+    /// then have to leave the connections that they have.
+    pub fn led(&self, (namespace, slice): &SliceKey, here: bool) {
+        let Some(function) = names::function_of_slice(slice) else { return };
+        let cell = self.get(&FunctionKey::new(namespace.as_str(), function));
+        if let Some(cell) = cell.filter(|cell| cell.config().adopts) {
+            cell.led(here);
         }
     }
 

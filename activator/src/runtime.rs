@@ -330,7 +330,7 @@ async fn sweep(shared: Arc<Shared>) {
     loop {
         second.tick().await;
         let now = shared.millis();
-        shared.clients.sweep(now, &shared.limits, shared.close_idle.is_cancelled());
+        shared.clients.sweep(now, &shared.limits, shared.close_idle.is_cancelled(), shared.draining());
     }
 }
 
@@ -368,7 +368,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(watch::functions(shared.clone(), registry.clone(), client.clone(), namespace.clone()));
     tokio::spawn(watch::pods(shared.clone(), registry.clone(), client.clone(), namespace.clone()));
     if !args.pod_ips.is_empty() {
-        tokio::spawn(watch::slices(shared.clone(), client, namespace, args.pod_ips.clone()));
+        tokio::spawn(watch::slices(registry.clone(), client, namespace, args.pod_ips.clone()));
     }
     tokio::select! {
         _ = terminate.recv() => {}

@@ -1,6 +1,8 @@
 //! Feeds the registry from the API server. What is known stays known while the API server is away (invariant 5): only a complete
 //! fresh list removes what it does not show.
 
+mod adopted;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,8 +31,9 @@ where
     }
 }
 
-/// Watches Functions, for ever.
+/// Watches Functions, and the pods of those that have taken over a Deployment, for ever.
 pub async fn functions(shared: Arc<Shared>, registry: Arc<Registry>, client: kube::Client, namespace: Option<String>) {
+    let mut adopted = adopted::Watches::new(registry.clone(), client.clone());
     let events = watcher(api::<Function>(client, namespace.as_deref()), watcher::Config::default()).default_backoff();
     pin_mut!(events);
     let mut listed = Vec::new();
@@ -39,13 +42,20 @@ pub async fn functions(shared: Arc<Shared>, registry: Arc<Registry>, client: kub
             Ok(Event::Init) => listed = Vec::new(),
             Ok(Event::InitApply(function)) => listed.push(function),
             Ok(Event::InitDone) => {
-                registry.replace_functions(&std::mem::take(&mut listed));
+                registry.replace_functions(&listed);
+                adopted.replace(&std::mem::take(&mut listed));
                 if shared.functions_listed() {
                     info!("functions listed");
                 }
             }
-            Ok(Event::Apply(function)) => registry.apply_function(&function),
-            Ok(Event::Delete(function)) => registry.delete_function(&function),
+            Ok(Event::Apply(function)) => {
+                registry.apply_function(&function);
+                adopted.apply(&function);
+            }
+            Ok(Event::Delete(function)) => {
+                registry.delete_function(&function);
+                adopted.delete(&function);
+            }
             Err(error) => warn!(%error, "watch of functions broke, going on with what is known"),
         }
     }
@@ -78,7 +88,8 @@ pub async fn pods(shared: Arc<Shared>, registry: Arc<Registry>, client: kube::Cl
 }
 
 /// Watches Pilotlight's EndpointSlices for those that lead to one of the addresses `own`, for ever.
-pub async fn slices(shared: Arc<Shared>, client: kube::Client, namespace: Option<String>, own: Vec<IpAddr>) {
+pub async fn slices(registry: Arc<Registry>, client: kube::Client, namespace: Option<String>, own: Vec<IpAddr>) {
+    let shared = registry.shared().clone();
     let ours = format!("{}={}", names::LABEL_SLICE_MANAGED_BY, names::SLICE_MANAGED_BY);
     let config = watcher::Config::default().labels(&ours);
     let events = watcher(api::<EndpointSlice>(client, namespace.as_deref()), config).default_backoff();
@@ -88,12 +99,24 @@ pub async fn slices(shared: Arc<Shared>, client: kube::Client, namespace: Option
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(slice)) => {
-                listed.insert(led::key(&slice));
-                shared.led.apply(&slice, &own);
+                let key = led::key(&slice);
+                let here = shared.led.apply(&slice, &own);
+                registry.led(&key, here);
+                listed.insert(key);
             }
-            Ok(Event::InitDone) => shared.led.retain(&listed),
-            Ok(Event::Apply(slice)) => shared.led.apply(&slice, &own),
-            Ok(Event::Delete(slice)) => shared.led.delete(&slice),
+            Ok(Event::InitDone) => {
+                for key in shared.led.retain(&listed) {
+                    registry.led(&key, false);
+                }
+            }
+            Ok(Event::Apply(slice)) => {
+                let here = shared.led.apply(&slice, &own);
+                registry.led(&led::key(&slice), here);
+            }
+            Ok(Event::Delete(slice)) => {
+                shared.led.delete(&slice);
+                registry.led(&led::key(&slice), false);
+            }
             Err(error) => warn!(%error, "watch of EndpointSlices broke, going on with what is known"),
         }
     }

@@ -4,6 +4,7 @@ pub mod admission;
 pub mod balance;
 pub mod endpoints;
 pub mod handshake;
+mod leaving;
 pub mod outlier;
 pub mod owning;
 pub mod queue;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope, FunctionSample, ReleaseRequest};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::endpoint::{ProbeTarget, Upstream, probing};
@@ -39,6 +41,7 @@ use crate::wake::{self, Need};
 pub use admission::{Admitted, Slot};
 
 use admission::{Waiter, breathe};
+use leaving::Leaving;
 use restoring::Restoring;
 use samples::Bucket;
 use state::{PROBE_TROUBLE, State};
@@ -60,6 +63,7 @@ pub struct FunctionCell {
     /// A slot was given back.
     slot_freed: Notify,
     restoring: Restoring,
+    leaving: Leaving,
 }
 
 impl FunctionCell {
@@ -76,6 +80,7 @@ impl FunctionCell {
             wake_changed: Notify::new(),
             slot_freed: Notify::new(),
             restoring: Restoring::default(),
+            leaving: Leaving::default(),
         }
     }
 
@@ -111,6 +116,16 @@ impl FunctionCell {
     pub async fn take_turn(&self, now: Instant) {
         let turns = self.shared.turns();
         turns.take(self.turns.here(|| turns.share()), now).await;
+    }
+
+    /// Whether the Function's EndpointSlice leads here, as the watch tells.
+    pub fn led(&self, here: bool) {
+        self.leaving.led(here);
+    }
+
+    /// Cancelled once the client of a connection that begins now has to be asked to connect anew.
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.token(&self.shared.draining)
     }
 
     /// What all Functions share.

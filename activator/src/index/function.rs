@@ -60,6 +60,8 @@ pub struct FunctionConfig {
     pub port: Option<u16>,
     /// The revision that gets new requests; its Deployment has the same name.
     pub revision: Option<Arc<str>>,
+    /// That Deployment is not Pilotlight's own (`spec.targetRef`).
+    pub adopts: bool,
     /// Replicas to wake to.
     pub wake_replicas: i32,
     /// Hard limit of requests at one pod; 0: none.
@@ -94,6 +96,7 @@ impl FunctionConfig {
             key,
             port: route.map(|route| route.port).filter(|port| *port != 0),
             revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
+            adopts: spec.target_ref.is_some(),
             wake_replicas: wake_replicas(&spec.scaling),
             limit: spec.concurrency.limit,
             target: target(spec.scaling.target_concurrency, spec.concurrency.limit),

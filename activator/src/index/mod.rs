@@ -130,11 +130,32 @@ impl Index {
         Some(view.function)
     }
 
-    /// Forgets the pods that a fresh list did not show. Gives the keys of the Functions that lost one.
+    /// Forgets a pod by its uid. `false` where it was not known.
+    pub fn forget_pod(&mut self, key: &FunctionKey, uid: &str) -> bool {
+        let known = self.pods.get(key).is_some_and(|pods| pods.contains_key(uid));
+        self.remove_pod(key, uid);
+        known
+    }
+
+    /// Forgets the pods of one Function that a fresh list of them did not show. `false` where it showed all.
+    pub fn retain_pods_of(&mut self, key: &FunctionKey, listed: &HashSet<Arc<str>>) -> bool {
+        let Some(pods) = self.pods.get_mut(key) else { return false };
+        let before = pods.len();
+        pods.retain(|uid, _| listed.contains(uid));
+        let lost = pods.len() < before;
+        if pods.is_empty() {
+            self.pods.remove(key);
+        }
+        lost
+    }
+
+    /// Forgets the pods that a fresh list of all with Pilotlight's label did not show. Gives the keys of the Functions that lost one. Those of a
+    /// Function that has taken over a Deployment carry no such label and stay.
     pub fn retain_pods(&mut self, listed: &HashSet<Arc<str>>) -> HashSet<FunctionKey> {
         let gone: Vec<(FunctionKey, Arc<str>)> = self
             .pods
             .iter()
+            .filter(|(key, _)| !self.functions.get(*key).is_some_and(|function| function.adopts))
             .flat_map(|(key, pods)| pods.keys().map(move |uid| (key.clone(), uid.clone())))
             .filter(|(_, uid)| !listed.contains(uid))
             .collect();
@@ -144,7 +165,7 @@ impl Index {
         gone.into_iter().map(|(key, _)| key).collect()
     }
 
-    fn remove_pod(&mut self, key: &FunctionKey, uid: &Arc<str>) {
+    fn remove_pod(&mut self, key: &FunctionKey, uid: &str) {
         if let Some(pods) = self.pods.get_mut(key) {
             pods.remove(uid);
             if pods.is_empty() {

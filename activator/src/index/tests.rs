@@ -155,6 +155,24 @@ fn a_fresh_list_removes_only_what_it_does_not_show() {
     assert!(index.function(&key()).is_none());
 }
 
+#[test]
+fn a_list_of_labelled_pods_says_nothing_about_those_of_an_adopted_deployment() {
+    let mut index = Index::default();
+    index.apply_function(&function(|f| {
+        f["spec"] = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "api"}});
+    }));
+    for uid in ["u1", "u2", "u3"] {
+        index.apply_pod(&pod(|p| p["metadata"]["uid"] = json!(uid)));
+    }
+    assert_eq!(index.retain_pods(&HashSet::new()), HashSet::new());
+    assert_eq!(index.pods(&key()).len(), 3);
+    assert!(index.retain_pods_of(&key(), &HashSet::from([Arc::from("u1"), Arc::from("u2")])));
+    assert!(!index.retain_pods_of(&key(), &HashSet::from([Arc::from("u1"), Arc::from("u2")])), "nothing new");
+    assert!(index.forget_pod(&key(), "u1") && !index.forget_pod(&key(), "u1"));
+    assert_eq!(index.pods(&key()).len(), 1);
+    assert!(!index.retain_pods_of(&FunctionKey::new("shop", "other"), &HashSet::new()));
+}
+
 fn unpullable(p: &mut Value) {
     p["status"] = json!({"phase": "Pending", "containerStatuses": [{
         "name": "function", "ready": false, "restartCount": 0, "image": "", "imageID": "",

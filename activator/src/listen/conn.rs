@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::builders;
@@ -61,12 +62,13 @@ pub struct ConnState {
     streams: Mutex<Vec<Arc<StreamWatch>>>,
     fault: OnceLock<Fault>,
     told: Notify,
+    leaving: CancellationToken,
 }
 
 impl ConnState {
     /// A connection that has just begun to send. `watch_heads`: bytes without a request are a head that comes in, as in
-    /// HTTP/1.1; in HTTP/2 they may be anything.
-    pub fn new(epoch: Instant, watch_heads: bool) -> Self {
+    /// HTTP/1.1; in HTTP/2 they may be anything. `leaving`: cancelled once the client has to connect anew.
+    pub fn new(epoch: Instant, watch_heads: bool, leaving: CancellationToken) -> Self {
         let state = Self {
             epoch,
             active: AtomicU32::new(0),
@@ -81,6 +83,7 @@ impl ConnState {
             streams: Mutex::default(),
             fault: OnceLock::new(),
             told: Notify::new(),
+            leaving,
         };
         state.idle_since.store(state.now(), Ordering::Relaxed);
         state
@@ -139,6 +142,11 @@ impl ConnState {
             Fault::HeadTooLarge => Some(Refusal::HeadTooLarge),
             Fault::Body(_) => None,
         }
+    }
+
+    /// Whether the client has to connect anew.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
     }
 
     /// How it looks now.
@@ -276,22 +284,22 @@ pub async fn serve<S: ClientStream>(
     let entrance = target.clone();
     entrance.take_turn(Instant::now()).await;
     let protocol = protocol.unwrap_or(looks_like);
-    let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1));
+    let state = Arc::new(ConnState::new(shared.epoch, protocol == Protocol::Http1, target.leaving()));
     let id = shared.clients.add(state.clone());
     let strict = (protocol == Protocol::Http1).then(|| Strict::new(shared.limits.head_read()));
     let io = ClientIo::new(stream, sniffed, strict, state.clone());
-    let (per_request, draining) = (state.clone(), shared.draining.clone());
+    let per_request = state.clone();
     let peer = Arc::new(Peer::new(client, &shared.trust));
     let answer = move |request| {
         let (target, active, peer) = (target.clone(), ActiveRequest::new(per_request.clone()), peer.clone());
-        let (draining, refused) = (draining.clone(), per_request.refused(&request));
-        if protocol == Protocol::Http2 && draining.is_cancelled() {
-            // GOAWAY: the client comes back by another connection, which leads to another activator.
-            per_request.end(Ending::Gracefully);
+        let (state, refused) = (per_request.clone(), per_request.refused(&request));
+        if protocol == Protocol::Http2 && state.is_leaving() {
+            // GOAWAY: the client comes back by another connection, which leads elsewhere.
+            state.end(Ending::Gracefully);
         }
         async move {
             let mut response = proxy::handle(&target, request, refused, peer, active).await;
-            if protocol == Protocol::Http1 && draining.is_cancelled() {
+            if protocol == Protocol::Http1 && state.is_leaving() {
                 send_elsewhere(&mut response);
             }
             Ok::<_, std::convert::Infallible>(response)
@@ -316,7 +324,7 @@ pub async fn serve<S: ClientStream>(
     shared.clients.remove(id);
 }
 
-/// While this activator drains, an HTTP/1.1 client has to open its next connection, which leads to another activator. It is told with an
+/// While this activator drains, or the Function's Service leads elsewhere, an HTTP/1.1 client has to open another connection. It is told with an
 /// answer, because a connection that closes while the next request is on its way loses that request.
 fn send_elsewhere(response: &mut Response<Body>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -361,7 +369,7 @@ async fn drive<C: ServerConnection>(
     leaves_politely: bool,
 ) {
     let mut draining = false;
-    let mut polite = leaves_politely && !shared.draining.is_cancelled();
+    let mut polite = leaves_politely && !state.is_leaving();
     loop {
         tokio::select! {
             // What the client has said already is read before it is told to go: it may be a request that has to be answered.
@@ -377,7 +385,7 @@ async fn drive<C: ServerConnection>(
                 Some(Ending::Now) => return,
                 Some(Ending::Gracefully) => connection.as_mut().finish(),
             },
-            () = shared.draining.cancelled(), if polite => {
+            () = state.leaving.cancelled(), if polite => {
                 polite = false;
                 connection.as_mut().finish();
             }

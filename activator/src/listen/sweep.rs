@@ -22,7 +22,7 @@ pub struct Look {
 }
 
 /// Whether a connection has to end, and how.
-pub fn judge(look: Look, now: u64, limits: &Limits, draining: bool) -> Option<Ending> {
+pub fn judge(look: Look, now: u64, limits: &Limits, leaving: bool) -> Option<Ending> {
     let over = |since: u64, limit: std::time::Duration| u128::from(now.saturating_sub(since)) >= limit.as_millis();
     if look.blocked_since.is_some_and(|since| over(since, limits.write_stall_timeout)) {
         return Some(Ending::Now);
@@ -32,7 +32,7 @@ pub fn judge(look: Look, now: u64, limits: &Limits, draining: bool) -> Option<En
     }
     match look.head_since {
         Some(since) => over(since, limits.header_timeout).then_some(Ending::Now),
-        None if draining => over(look.idle_since, std::time::Duration::from_secs(1)).then_some(Ending::Now),
+        None if leaving => over(look.idle_since, std::time::Duration::from_secs(1)).then_some(Ending::Now),
         // A peer that ignores the polite way out (half an HTTP/2 handshake, say) gets the other one.
         None if over(look.idle_since, limits.idle_timeout + limits.header_timeout) => Some(Ending::Now),
         None => over(look.idle_since, limits.idle_timeout).then_some(Ending::Gracefully),
@@ -59,11 +59,12 @@ impl Connections {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    /// Ends those that have to.
-    pub fn sweep(&self, now: u64, limits: &Limits, draining: bool) {
+    /// Ends those that have to. `close_idle`: all that are idle. While the whole activator drains (`draining`), a client is told to leave with an
+    /// answer, because a request may be on its way; where its Function alone leads elsewhere, nobody will be there to answer it later.
+    pub fn sweep(&self, now: u64, limits: &Limits, close_idle: bool, draining: bool) {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         for state in all.values() {
-            if let Some(ending) = judge(state.look(), now, limits, draining) {
+            if let Some(ending) = judge(state.look(), now, limits, close_idle || !draining && state.is_leaving()) {
                 state.end(ending);
             }
             state.end_overdue(now, limits);

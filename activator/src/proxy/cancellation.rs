@@ -88,7 +88,7 @@ impl World {
     /// Sends a request over a connection of its own, which allows so many polls.
     fn send(&mut self, request: Request<TestBody>, polls: usize) -> (Arc<Steps>, Sending) {
         let (near, far) = tokio::io::duplex(16 * 1024);
-        let state = Arc::new(ConnState::new(self.shared.epoch, true));
+        let state = Arc::new(ConnState::new(self.shared.epoch, true, self.shared.draining.clone()));
         self.clients.push(state.clone());
         let steps = Steps::new(self.cell.clone(), polls);
         let (cell, counted) = (self.cell.clone(), steps.clone());

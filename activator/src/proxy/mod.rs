@@ -22,6 +22,7 @@ use std::time::Instant;
 use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Refusal;
 use crate::error::respond::Asked;
@@ -67,6 +68,14 @@ impl Target {
         match self {
             Self::Hosts(registry) => registry.shared().turns().take_strangers(now).await,
             Self::Function(cell) => cell.take_turn(now).await,
+        }
+    }
+
+    /// Cancelled once the client of a connection that begins now has to be asked to connect anew.
+    pub fn leaving(&self) -> CancellationToken {
+        match self {
+            Self::Hosts(registry) => registry.shared().draining.clone(),
+            Self::Function(cell) => cell.leaving(),
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod addresses;
+mod adopted;
 mod beacon;
 mod certificates;
 mod cold;
