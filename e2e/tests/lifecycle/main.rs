@@ -5,8 +5,8 @@ mod tls;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use pilotlight_crds::names::LABEL_FUNCTION;
 use pilotlight_e2e::fixture::PATIENCE;
@@ -15,7 +15,7 @@ use pilotlight_e2e::reach::{ACTIVATORS, Reach, SYSTEM_NAMESPACE};
 use pilotlight_e2e::rung::is_parked;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
-use pilotlight_e2e::{chart, http, tools};
+use pilotlight_e2e::{chart, existing, http, tools};
 use serde_json::json;
 
 /// Functions that are in use all the time, and what makes each another case.
@@ -40,9 +40,11 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     for (name, changes) in in_use().into_iter().chain([("cold", json!({"scaling": {"idleSeconds": 3}}))]) {
         functions.create(name, changes).await?;
     }
+    // A Deployment of somebody's own, taken over.
+    functions_of_existing(&stage).await?;
     let parked = json!({"scaling": {"idleSeconds": 3600, "idle": {"steps": [{"afterSeconds": 2, "rung": "Parked"}]}}});
     functions.create("parked", parked).await?;
-    for name in used.iter().chain(&["cold", "parked"]) {
+    for name in used.iter().chain(&["cold", "parked", ADOPTED]) {
         stage.ready(name).await?;
     }
 
@@ -53,7 +55,8 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     functions.at_zero("cold").await?;
     let pods = || functions.pods("parked");
     until("a parked pod", PATIENCE, pods, |pods| pods.len() == 1 && pods.iter().all(is_parked)).await?;
-    let load = Load::start(reach, &stage.namespace, &used, CLIENTS).await?;
+    let loaded: Vec<&str> = used.iter().copied().chain([ADOPTED]).collect();
+    let load = Load::start(reach, &stage.namespace, &loaded, CLIENTS).await?;
     chart::install(&["operator.podAnnotations.rolled=once", "activator.podAnnotations.rolled=once"]).await?;
     println!("  {} requests sent", load.sent());
 
@@ -76,6 +79,9 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
         ensure!(answer.header("pilotlight-placeholder").is_empty(), "{name}: a placeholder answers");
     }
 
+    println!("what was taken over is as it was, and nothing holds its Function");
+    given_back(&stage).await?;
+
     println!("a Function that is deleted without Pilotlight goes, and all it owns; no finalizer hangs");
     tools::kubectl(&["delete", "function", "cold", "--namespace", &stage.namespace, "--timeout=60s"])
         .await?
@@ -89,14 +95,48 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     .await?;
 
     println!("reinstall: Pilotlight takes over again");
-    let load = Load::start(reach, &stage.namespace, &used, CLIENTS).await?;
+    let load = Load::start(reach, &stage.namespace, &loaded, CLIENTS).await?;
     chart::install(&[]).await?;
     println!("  {} requests, none failed", load.end_without_failure().await?);
+    until(
+        "the Deployment to be taken over again",
+        PATIENCE,
+        || functions.get(ADOPTED),
+        |function| !function.finalizers().is_empty(),
+    )
+    .await?;
+    stage.ready(ADOPTED).await?;
     functions.at_zero("warm").await?;
     let answer = http::get(reach, &stage.namespace, "warm", "/").await?;
     ensure!(answer.status.is_success(), "the first request after a reinstall: {}", answer.text());
     ensure!(answer.header("pilotlight-cold-start") == "true", "it was no cold start");
     stage.strike().await
+}
+
+/// A Deployment and its Service that nobody made for Pilotlight, taken over by a Function of the same name.
+const ADOPTED: &str = "adopted";
+
+async fn functions_of_existing(stage: &Stage) -> Result<()> {
+    stage.api().create(&PostParams::default(), &existing::deployment(ADOPTED, ADOPTED, 2)?).await?;
+    stage.api().create(&PostParams::default(), &existing::service(ADOPTED, ADOPTED)?).await?;
+    let function = existing::adopting(ADOPTED, ADOPTED, json!({"idleSeconds": 3}));
+    stage.apply(&function.to_string()).await?.success()?;
+    Ok(())
+}
+
+/// Neither Service nor Deployment nor Function has anything of Pilotlight's any more.
+async fn given_back(stage: &Stage) -> Result<()> {
+    let service = stage.api::<Service>().get(ADOPTED).await?;
+    ensure!(service.annotations().keys().all(|key| !key.starts_with("pilotlight.dev/")), "{:?}", service.annotations());
+    let selector = service.spec.and_then(|spec| spec.selector);
+    ensure!(selector == existing::service(ADOPTED, ADOPTED)?.spec.and_then(|spec| spec.selector), "{selector:?}");
+    let deployment = stage.api::<Deployment>().get(ADOPTED).await?;
+    ensure!(deployment.spec.and_then(|spec| spec.replicas) >= Some(2), "it has fewer replicas than before");
+    let function = stage.functions.get(ADOPTED).await?;
+    ensure!(function.finalizers().is_empty(), "the finalizer is left");
+    let answer = stage.ok(ADOPTED, "/").await?;
+    ensure!(answer.header("server-timing").is_empty(), "an activator still answers");
+    Ok(())
 }
 
 /// Waits until the activators from before the upgrade are gone.

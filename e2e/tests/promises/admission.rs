@@ -35,7 +35,8 @@ async fn the_components_cannot_reach_beyond_functions() -> Result<()> {
     let note = r#"{"metadata":{"annotations":{"example.com/note":"x"}}}"#;
     let label = r#"{"metadata":{"labels":{"example.com/label":"x"}}}"#;
     let swap = r#"{"spec":{"containers":[{"name":"function","image":"example.com/evil"}]}}"#;
-    let two = r#"{"spec":{"replicas":2}}"#;
+    let (none, two) = (r#"{"spec":{"replicas":0}}"#, r#"{"spec":{"replicas":2}}"#);
+    let only_functions = Some("only scales Deployments with the label");
     let attempts: [Attempt<'_>; 11] = [
         (&["patch", "pod", &ours, "-p", cost], None),
         (&["patch", "pod", &ours, "-p", note], Some("changes no annotation of a pod but")),
@@ -46,16 +47,12 @@ async fn the_components_cannot_reach_beyond_functions() -> Result<()> {
         (&["patch", "deployment", "plain", "-p", label], Some("only writes objects with the label")),
         (&["delete", "deployment", "plain"], Some("belongs to no Function")),
         (&["delete", "service", "plain"], Some("belongs to no Function")),
-        (
-            &["patch", "deployment", "plain", "--subresource=scale", "--type=merge", "-p", two],
-            Some("only scales Deployments whose selector"),
-        ),
+        (&["patch", "deployment", "plain", "--subresource=scale", "--type=merge", "-p", none], only_functions),
         (&["patch", "deployment", "hello-1", "--subresource=scale", "--type=merge", "-p", two], None),
     ];
     for (arguments, refusal) in &attempts {
         attempt(&stage, &operator, arguments, *refusal).await?;
     }
-    let only_functions = Some("only scales Deployments whose selector");
     let scale = ["patch", "deployment", "plain", "--subresource=scale", "--type=merge", "-p", two];
     attempt(&stage, &activator, &scale, only_functions).await?;
     let other_cost = cost.replace("-5", "-6");
@@ -223,7 +220,7 @@ async fn of_a_pod_s_image_the_components_choose_between_the_function_s_and_the_p
 }
 
 /// Makes an attempt as `account`. Allowed ones are made for real as well: a policy that refuses everything would be as wrong.
-async fn attempt(stage: &Stage, account: &str, arguments: &[&str], refusal: Option<&str>) -> Result<()> {
+pub(crate) async fn attempt(stage: &Stage, account: &str, arguments: &[&str], refusal: Option<&str>) -> Result<()> {
     let acting = format!("--as={account}");
     let mut all = vec![acting.as_str(), "--as-group=system:serviceaccounts", "--as-group=system:authenticated"];
     all.extend(arguments);

@@ -5,6 +5,7 @@
 
 mod adaptive;
 mod admission;
+mod adopt;
 mod autoscale;
 mod beacon;
 mod boost;

@@ -87,7 +87,8 @@ async fn every_rule_and_bound_refuses_its_bad_example_in_its_words() -> Result<(
     let stage = Stage::set("invalid").await?;
     let all = documents("invalid")?;
     let words = all.iter().map(|path| expected(path)).collect::<Result<Vec<_>>>()?;
-    for rule in pilotlight_crds::rules::all() {
+    // A rule about a change needs something to change: the one that there is is shown in adopt/refusals.rs.
+    for rule in pilotlight_crds::rules::all().into_iter().filter(|rule| !rule.rule.contains("oldSelf")) {
         ensure!(words.contains(&rule.message), "no bad example for the rule {:?}", rule.message);
     }
     judge(&all, |path| is_refused_as_expected(&stage, path)).await?;
