@@ -106,6 +106,7 @@ async fn functions_answer_across_upgrade_uninstall_and_reinstall() -> Result<()>
     )
     .await?;
     stage.ready(ADOPTED).await?;
+    policies_hold(&stage).await?;
     functions.at_zero("warm").await?;
     let answer = http::get(reach, &stage.namespace, "warm", "/").await?;
     ensure!(answer.status.is_success(), "the first request after a reinstall: {}", answer.text());
@@ -136,6 +137,20 @@ async fn given_back(stage: &Stage) -> Result<()> {
     ensure!(function.finalizers().is_empty(), "the finalizer is left");
     let answer = stage.ok(ADOPTED, "/").await?;
     ensure!(answer.header("server-timing").is_empty(), "an activator still answers");
+    Ok(())
+}
+
+/// What RBAC cannot narrow is as narrow as at the first install, also for what was made since.
+async fn policies_hold(stage: &Stage) -> Result<()> {
+    let mut plain = existing::deployment("plain", "plain", 1)?;
+    plain.metadata.labels = None;
+    stage.api().create(&PostParams::default(), &plain).await?;
+    let account = format!("--as=system:serviceaccount:{SYSTEM_NAMESPACE}:pilotlight-operator");
+    let down = r#"{"spec":{"replicas":0}}"#;
+    let patch = ["patch", "deployment", "plain", "--subresource=scale", "--type=merge", "-p", down];
+    let acting = [&[account.as_str(), "--as-group=system:authenticated"], patch.as_slice()].concat();
+    let printed = stage.kubectl(&acting).await?;
+    ensure!(printed.err.contains("only scales Deployments with the label"), "{}{}", printed.out, printed.err);
     Ok(())
 }
 
