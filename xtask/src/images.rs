@@ -52,6 +52,7 @@ fn build_as(steps: &mut Steps, only: &[String], optimize: bool) -> Result<Vec<Im
     require("buildah", "buildah")?;
     let _lock = lock(steps)?;
     if recipes.iter().any(|recipe| recipe.source.package().is_some()) {
+        ensure_small_target(steps)?;
         // All of them, whichever are asked for: what they share is compiled with the features that the chosen ones need together, so that
         // each choice would compile it anew.
         let all = select(&[])?;
@@ -102,6 +103,30 @@ fn host() -> Result<String> {
     Ok(host.context("`rustc --version --verbose` names no host")?.to_owned())
 }
 
+/// The target that the pilot is compiled for where the toolchain has it: a third of the size and memory.
+fn small_target(host: &str) -> String {
+    host.replace("-gnu", "-musl")
+}
+
+fn has_target(target: &str) -> Result<bool> {
+    let libraries = output(&mut program("rustc", &["--print", "target-libdir", "--target", target]))?;
+    Ok(Path::new(libraries.trim()).exists())
+}
+
+/// Has rustup install the pilot's target where it is missing. Without it, the pilot is compiled like all else, and uses more than 1 MiB.
+fn ensure_small_target(steps: &mut Steps) -> Result<()> {
+    let small = small_target(&host()?);
+    if has_target(&small)? {
+        return Ok(());
+    }
+    let added =
+        steps.step(&format!("rustup target add {small}"), || run(&mut program("rustup", &["target", "add", &small])));
+    if let Err(error) = added {
+        eprintln!("  the beacon is compiled without it, and takes three times the memory: {error:#}");
+    }
+    Ok(())
+}
+
 /// How a package is compiled: its profile in `Cargo.toml`, and the target.
 struct Build {
     profile: &'static str,
@@ -114,10 +139,8 @@ impl Build {
         if package != PILOT {
             return Ok(Self { profile: "release", target: host });
         }
-        // A third of the size and memory, where the toolchain has it (`rustup target add`).
-        let small = host.replace("-gnu", "-musl");
-        let libraries = output(&mut program("rustc", &["--print", "target-libdir", "--target", &small]))?;
-        let target = if Path::new(libraries.trim()).exists() { small } else { host };
+        let small = small_target(&host);
+        let target = if has_target(&small)? { small } else { host };
         Ok(Self { profile: "pilot", target })
     }
 
