@@ -14,6 +14,7 @@ pub mod kill;
 pub mod load;
 pub mod namespace;
 pub mod reach;
+pub mod renew;
 pub mod rung;
 pub mod runtime;
 pub mod sample;

@@ -5,17 +5,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, EvictParams, ListParams};
+use kube::api::{DeleteParams, EvictParams};
 use kube::{Api, ResourceExt as _};
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::http;
 use pilotlight_e2e::load::Load;
 use pilotlight_e2e::reach::{ACTIVATORS, SYSTEM_NAMESPACE, is_ready};
+use pilotlight_e2e::renew::renew;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::stream::{self, Streamed};
-use pilotlight_e2e::tools;
 use pilotlight_e2e::wait::until;
 use pilotlight_e2e::websocket::WebSocket;
 use serde_json::json;
@@ -42,7 +41,7 @@ async fn nothing_is_lost_while_parts_are_replaced_in_good_order() -> Result<()> 
     let held = http::get_at(reach, &address, "patient", "/wait?seconds=35");
     let steps = async {
         println!("the pod of the long requests is deleted, and the activators that they pass through are rolled");
-        tokio::try_join!(delete_pods(&stage, "patient", 1), roll_activators(&stage))?;
+        tokio::try_join!(delete_pods(&stage, "patient", 1), renew(&stage.reach, ACTIVATORS))?;
         lasting.go_on().await?;
         println!("a new revision");
         new_revision(&stage).await?;
@@ -114,21 +113,6 @@ impl Lasting {
     }
 }
 
-async fn roll_activators(stage: &Stage) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(stage.reach.client.clone(), SYSTEM_NAMESPACE);
-    let found = deployments.list(&ListParams::default().labels(ACTIVATORS)).await?;
-    let name = found.items.first().context("the activators have no Deployment")?.name_any();
-    let old = uids(&activators(stage).await?);
-    deployments.restart(&name).await?;
-    let what = format!("deployment/{name}");
-    let status = ["rollout", "status", what.as_str(), "--namespace", SYSTEM_NAMESPACE, "--timeout=120s"];
-    tools::kubectl(&status).await?.success()?;
-    let new =
-        |pods: &Vec<Pod>| pods.iter().all(|pod| !old.contains(&uid(pod)) || pod.metadata.deletion_timestamp.is_some());
-    until("the old activators to be told to go", PATIENCE, || activators(stage), new).await?;
-    Ok(())
-}
-
 async fn evict_activator(stage: &Stage) -> Result<()> {
     let pods = stage.reach.ready_pods(SYSTEM_NAMESPACE, ACTIVATORS).await?;
     let victim = pods.first().context("no activator is ready")?;
@@ -141,11 +125,6 @@ async fn evict_activator(stage: &Stage) -> Result<()> {
     })
     .await?;
     Ok(())
-}
-
-async fn activators(stage: &Stage) -> Result<Vec<Pod>> {
-    let api: Api<Pod> = Api::namespaced(stage.reach.client.clone(), SYSTEM_NAMESPACE);
-    Ok(api.list(&ListParams::default().labels(ACTIVATORS)).await?.items)
 }
 
 /// Changes what shapes the pods, and waits until the new ones have the traffic and the old ones are gone.

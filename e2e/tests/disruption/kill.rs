@@ -1,6 +1,7 @@
 //! kill -9 of operator, activator or the node's agents while a request is held: only what the killed process held may fail; every later request
 //! is answered.
 
+mod adopting;
 mod leader;
 mod node;
 mod parked;
@@ -15,6 +16,7 @@ use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::http;
 use pilotlight_e2e::kill::kill_containers;
 use pilotlight_e2e::reach::{ACTIVATORS, OPERATORS, Reach, SYSTEM_NAMESPACE, is_ready};
+use pilotlight_e2e::renew::renew;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use serde_json::json;
@@ -28,6 +30,7 @@ const BACK: Duration = Duration::from_secs(360);
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_killed_operator_fails_no_request() -> Result<()> {
     let stage = prepare("kill-operator").await?;
+    renew(&stage.reach, OPERATORS).await?;
     let (reach, functions) = (&stage.reach, &stage.functions);
     for round in 0..ROUNDS {
         functions.at_zero("hello").await?;
@@ -44,6 +47,7 @@ async fn a_killed_operator_fails_no_request() -> Result<()> {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_killed_activator_fails_at_most_what_it_held() -> Result<()> {
     let stage = prepare("kill-activator").await?;
+    renew(&stage.reach, ACTIVATORS).await?;
     let (reach, functions) = (&stage.reach, &stage.functions);
     let mut survived = 0;
     for round in 0..ROUNDS {
@@ -67,6 +71,7 @@ async fn a_killed_activator_fails_at_most_what_it_held() -> Result<()> {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn the_other_operator_takes_over_when_the_leader_is_killed() -> Result<()> {
     let stage = prepare("failover").await?;
+    renew(&stage.reach, OPERATORS).await?;
     let (reach, functions) = (&stage.reach, &stage.functions);
     let killed = kill_all(reach, OPERATORS).await?;
     functions.create("born-meanwhile", json!({"scaling": {"idleSeconds": 2}})).await?;
@@ -107,9 +112,11 @@ async fn back(reach: &Reach, selector: &str, restarts_before: i32) -> Result<()>
     Ok(())
 }
 
+/// The component's pods, without those that are told to go.
 async fn components(reach: &Reach, selector: &str) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(reach.client.clone(), SYSTEM_NAMESPACE);
-    Ok(pods.list(&ListParams::default().labels(selector)).await?.items)
+    let found = pods.list(&ListParams::default().labels(selector)).await?;
+    Ok(found.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
 fn restarts(pod: &Pod) -> i32 {

@@ -1,6 +1,7 @@
 //! What must hold while parts of Pilotlight are killed, and across every moment of a step to zero. These tests disturb the
 //! components, so they run one after the other and apart from all others.
 
+mod drain_node;
 mod graceful;
 mod kill;
 mod kill_one;

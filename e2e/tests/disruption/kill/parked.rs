@@ -9,6 +9,7 @@ use pilotlight_crds::park::{Parking, is_marked};
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::http;
 use pilotlight_e2e::reach::{ACTIVATORS, OPERATORS};
+use pilotlight_e2e::renew::renew;
 use pilotlight_e2e::rung::is_parked;
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
@@ -42,6 +43,7 @@ pub(super) async fn goes_on(stage: &Stage, round: impl Display) -> Result<()> {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn operators_killed_while_they_park_a_pod_leave_nothing_that_does_not_wake() -> Result<()> {
     let stage = prepare("kill-parking").await?;
+    renew(&stage.reach, OPERATORS).await?;
     for round in 0..ROUNDS {
         // From the mark on it is under way.
         let marked = |pod: &Pod| is_marked(pod) || Parking::of(pod).is_some();
@@ -59,6 +61,7 @@ async fn operators_killed_while_they_park_a_pod_leave_nothing_that_does_not_wake
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn activators_killed_while_they_wake_a_pod_lose_no_more_than_what_they_held() -> Result<()> {
     let stage = prepare("kill-unparking").await?;
+    renew(&stage.reach, ACTIVATORS).await?;
     for round in 0..ROUNDS {
         pods(&stage, "a parked pod", is_parked).await?;
         let held = tokio::spawn(get(stage.reach.clone(), stage.namespace.clone()));
