@@ -155,3 +155,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn at_zero_neither_the_delay_nor_missing_samples_start_a_pod() {
+    let (learnt, policy) = (timer(), Policy { steps: Vec::new(), scale_down_delay_seconds: 200, ..Policy::default() });
+    let at_zero = Resting { current: 0, rung: Rung::Zero, available: Rungs::PLAIN, ..Resting::default() };
+    for resting in [Resting { policy, ..at_zero.clone() }, Resting { told: None, ..at_zero }] {
+        let decision = resting.decide(&learnt);
+        assert_eq!((decision.replicas, decision.reason.code()), (0, "AtZero"), "{}", decision.reason);
+        let next = decision.next_check.expect("it is started ahead of the next call").0 - (NOW.0 - 100_000);
+        assert!((580_000..600_000).contains(&next), "{next}");
+    }
+}
+
+#[test]
+fn without_silence_pods_have_what_they_need() {
+    for rung in [Rung::Throttled, Rung::Parked] {
+        let decision = Resting { told: Some(0), rung, ..Resting::default() }.decide(&timer());
+        assert_eq!((decision.replicas, decision.rung), (1, Rung::Active), "{}", decision.reason);
+    }
+}
+
+#[test]
+fn who_is_about_to_go_down_is_looked_at_once_that_is_proven_and_who_is_down_is_not() {
+    let learnt = timer();
+    let settling = Resting { told: Some(1), ..Resting::default() }.decide(&learnt);
+    assert_eq!(settling.next_check, Some(Millis(NOW.0 + 1_000)), "{}", settling.reason);
+    for told in [1, 3_600] {
+        let down = Resting { told: Some(told), rung: Rung::Parked, ..Resting::default() }.decide(&learnt);
+        assert_eq!((down.rung, down.reason.code()), (Rung::Parked, "LeastExpectedCost"), "{}", down.reason);
+        assert!(down.next_check.is_some_and(|at| at > NOW.plus_seconds(60)), "{:?}", down.next_check);
+    }
+}
