@@ -80,17 +80,6 @@ impl Applied {
     ) -> Self {
         Self { port, workload, service, route, _sealed: Sealed }
     }
-
-    /// One for tests of the status, which need no API server.
-    #[cfg(test)]
-    pub fn for_test(
-        port: Result<u16, Refusal>,
-        workload: Result<(), Refusal>,
-        service: Result<(), Refusal>,
-        route: Route,
-    ) -> Self {
-        Self { port, workload, service, route, _sealed: Sealed }
-    }
 }
 
 /// What must be.

@@ -128,7 +128,7 @@ impl Situation {
 }
 
 fn applied(workload: Result<(), Refusal>, service: Result<(), Refusal>, route: Route) -> Applied {
-    Applied::for_test(Ok(12_345), workload, service, route)
+    Applied::of_target(Ok(12_345), workload, service, route)
 }
 
 fn routed() -> Route {
