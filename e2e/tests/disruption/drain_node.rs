@@ -4,22 +4,18 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
-use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::http;
 use pilotlight_e2e::rung::is_parked;
 use pilotlight_e2e::stage::Stage;
-use pilotlight_e2e::wait::until;
-use serde_json::json;
+
+use crate::kill::parked::{pods, prepare};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_request_for_a_parked_function_outlasts_the_drain_of_its_node() -> Result<()> {
-    let steps = json!([{"afterSeconds": 2, "rung": "Parked"}]);
-    let resources = json!({"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
-    let spec = json!({"resources": resources, "scaling": {"idleSeconds": 3600, "idle": {"steps": steps}}});
-    let stage = Stage::with_hello("drain-node", spec).await?;
-    let pods = || stage.functions.pods("hello");
-    let parked = until("a parked pod", PATIENCE, pods, |pods| pods.len() == 1 && pods.iter().all(is_parked)).await?;
+    let stage = prepare("drain-node").await?;
+    let parked = pods(&stage, "a parked pod", is_parked).await?;
+    ensure!(parked.len() == 1, "{} pods", parked.len());
     let nodes: Api<Node> = Api::all(stage.reach.client.clone());
     let node = nodes.list(&ListParams::default()).await?.items.first().context("no node")?.name_any();
     let outcome = drained(&stage, &node, &parked[0].uid().unwrap_or_default()).await;
@@ -39,8 +35,7 @@ async fn drained(stage: &Stage, node: &str, parked: &str) -> Result<tokio::task:
     let (reach, namespace) = (stage.reach.clone(), stage.namespace.clone());
     let held = tokio::spawn(async move { http::get(&reach, &namespace, "hello", "/").await });
     let waits = |pod: &Pod| pod.uid().as_deref() != Some(parked) && unschedulable(pod);
-    let pods = || stage.functions.pods("hello");
-    until("a pod that waits for a node", PATIENCE, pods, |pods| !pods.is_empty() && pods.iter().all(waits)).await?;
+    pods(stage, "a pod that waits for a node", waits).await?;
     ensure!(!held.is_finished(), "the request was not held");
     Ok(held)
 }

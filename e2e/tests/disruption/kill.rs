@@ -4,7 +4,7 @@
 mod adopting;
 mod leader;
 mod node;
-mod parked;
+pub(crate) mod parked;
 
 use std::time::Duration;
 

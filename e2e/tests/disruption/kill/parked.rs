@@ -17,14 +17,16 @@ use serde_json::json;
 
 use super::{ROUNDS, back, get, kill_all};
 
-pub(super) async fn prepare(prefix: &str) -> Result<Stage> {
+/// The Function `hello`, whose pods are parked after two seconds.
+pub(crate) async fn prepare(prefix: &str) -> Result<Stage> {
     let steps = json!([{"afterSeconds": 2, "rung": "Parked"}]);
     let resources = json!({"requests": {"cpu": "20m", "memory": "16Mi"}, "limits": {"cpu": "500m", "memory": "64Mi"}});
     let spec = json!({"resources": resources, "scaling": {"idleSeconds": 3600, "idle": {"steps": steps}}});
     Stage::with_hello(prefix, spec).await
 }
 
-pub(super) async fn pods(stage: &Stage, what: &str, are: impl Fn(&Pod) -> bool) -> Result<Vec<Pod>> {
+/// Waits until there are pods, and all of them are so.
+pub(crate) async fn pods(stage: &Stage, what: &str, are: impl Fn(&Pod) -> bool) -> Result<Vec<Pod>> {
     let pods = || stage.functions.pods("hello");
     until(what, PATIENCE, pods, |pods| !pods.is_empty() && pods.iter().all(&are)).await
 }
