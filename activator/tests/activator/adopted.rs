@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::harness::{FakePod, World, eventually, full, function, key, send, text};
+use crate::ports::free_port;
 use crate::wire::{Frames, Raw, channel, data};
 
 /// What a fake API server tells: lists, and the watch of Functions, which the test feeds.
@@ -140,7 +141,7 @@ async fn the_pods_of_an_adopted_deployment_are_found_by_its_selector_as_long_as_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_service_that_leads_elsewhere_are_asked_to_connect_anew() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = std::net::SocketAddr::from(([127, 0, 0, 1], free_port([])));
     let world = World::new();
     let registry = &world.activator.registry;
     registry.apply_function(&adopted(|f| f.status.as_mut().unwrap().route.as_mut().unwrap().port = free.port()));

@@ -12,6 +12,7 @@ use pilotlight_crds::status::{ActivatorRef, RouteOwner};
 use tokio::runtime::Runtime;
 
 use crate::harness::{Body, FakePod, World, eventually, text};
+use crate::ports::free_port;
 
 /// Activators with one Function, `hello` in `shop`, whose hard concurrency limit is 1.
 pub(crate) struct Fleet {
@@ -54,23 +55,14 @@ pub(crate) fn owned_by(owner: usize, epoch: i64, others: &[usize]) -> RouteOwner
     }
 }
 
-/// A port that is free on the addresses of all members.
-fn free_port() -> u16 {
-    loop {
-        let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        if (0..6).all(|n| std::net::TcpListener::bind((ip(n), port)).is_ok()) {
-            return port;
-        }
-    }
-}
-
 impl Fleet {
     pub(crate) fn new(members: usize) -> Self {
+        let port = || free_port((0..6).map(ip));
         let mut fleet = Self {
             members: Vec::new(),
-            http_port: free_port(),
-            control_port: free_port(),
-            route_port: free_port(),
+            http_port: port(),
+            control_port: port(),
+            route_port: port(),
             limit: 1,
             pods: Vec::new(),
         };

@@ -23,6 +23,7 @@ mod leaving;
 mod limits;
 mod ownership;
 mod parked;
+mod ports;
 mod pressure;
 mod proxy;
 mod relay;

@@ -229,9 +229,7 @@ async fn a_client_that_disconnects_before_the_head_frees_its_slot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_port_serves_its_function_whatever_the_host_says() {
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = crate::ports::free_port([]);
     let world = World::with_function(|f| f.status.as_mut().unwrap().route.as_mut().unwrap().port = port);
     let pod = FakePod::hello().await;
     world.pod(&pod);

@@ -9,12 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{FakePod, World, eventually, full, send, text};
-
-/// An address where nothing listens.
-async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
+use crate::ports::free_port;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_stops_listening_loses_its_requests_to_another() {
@@ -37,7 +32,7 @@ async fn a_pod_that_stops_listening_loses_its_requests_to_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_does_not_listen_yet_is_probed_until_it_does() {
     let world = World::with_function(|_| {});
-    let address = nobody().await;
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port([])));
     let pod = FakePod::silent(address);
     world.pod(&pod);
     let request = tokio::spawn(send(world.get("/")));

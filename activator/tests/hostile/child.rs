@@ -20,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::harness::{Body, full};
+use crate::ports::free_port;
 
 type Events = tokio::sync::mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>;
 
@@ -130,15 +131,15 @@ pub(crate) struct Activator {
     _folder: tempfile::TempDir,
 }
 
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port([])))
 }
 
 impl Activator {
     /// Starts it with `flags`; the pod of `warm` is `pod`.
     pub(crate) async fn start(flags: &[&str], pod: SocketAddr) -> Self {
         let api = Api::default();
-        let (warm, cold) = (free_port(), free_port());
+        let (warm, cold) = (free_address(), free_address());
         api.add_function("warm", warm.port());
         api.add_function("cold", cold.port());
         api.add_pod("warm", pod);
@@ -155,7 +156,7 @@ impl Activator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight-activator"));
         command.args(["--bind", "127.0.0.1", "--drain-delay-seconds", "0"]).args(flags);
         for flag in ["--http-port", "--admin-port", "--control-port", "--beacon-port"] {
-            command.args([flag, &free_port().port().to_string()]);
+            command.args([flag, &free_port([]).to_string()]);
         }
         command.env("KUBECONFIG", kubeconfig).env("RUST_LOG", "error").stdout(Stdio::null()).kill_on_drop(true);
         let child = command.spawn().unwrap();

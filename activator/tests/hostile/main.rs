@@ -24,6 +24,8 @@ mod h2wire;
 mod harness;
 mod mutate;
 mod oracle;
+#[path = "../activator/ports.rs"]
+mod ports;
 mod sink;
 mod smuggling;
 mod targets;

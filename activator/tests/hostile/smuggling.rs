@@ -11,6 +11,7 @@ use crate::corpus::{Fate, corpus};
 use crate::harness::{FakePod, World, eventually};
 use crate::mutate::{cuts, mutation};
 use crate::oracle::{End, meaning};
+use crate::ports::free_port;
 use crate::wire::Wire;
 
 /// Sent behind everything.
@@ -27,9 +28,7 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) async fn new() -> Self {
-        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port([])));
         let world = World::with_function(|f| f.status.as_mut().unwrap().route.as_mut().unwrap().port = address.port());
         let app = App::start().await;
         world.pod(&FakePod::silent(app.address));
