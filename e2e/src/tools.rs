@@ -64,6 +64,14 @@ pub async fn helm(arguments: &[&str]) -> Result<Printed> {
     run("PILOTLIGHT_E2E_HELM", "helm", arguments, None).await
 }
 
+/// containerd's own tool, for the images and containers of Kubernetes. Only on the embedded cluster, on whose node this process stands.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn ctr(arguments: &[&str]) -> Result<Printed> {
+    run("PILOTLIGHT_E2E_CTR", "ctr", &[&["--namespace", "k8s.io"], arguments].concat(), None).await
+}
+
 /// The program of `e2e/gitops`, with an Argo CD health script and the objects to be judged. `cargo xtask test` builds it;
 /// `PILOTLIGHT_E2E_GITOPS` names another binary.
 ///

@@ -3,6 +3,7 @@
 
 mod drain_node;
 mod graceful;
+mod image_gone;
 mod kill;
 mod kill_one;
 mod limits;

@@ -32,7 +32,7 @@ pub(crate) async fn pods(stage: &Stage, what: &str, are: impl Fn(&Pod) -> bool) 
 }
 
 /// The next requests are answered by the function.
-pub(super) async fn goes_on(stage: &Stage, round: impl Display) -> Result<()> {
+pub(crate) async fn goes_on(stage: &Stage, round: impl Display) -> Result<()> {
     for later in 0..5 {
         let answer = http::get(&stage.reach, &stage.namespace, "hello", "/").await?;
         ensure!(answer.status.is_success(), "round {round}, later request {later}: {}", answer.text());
