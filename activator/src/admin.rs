@@ -36,7 +36,9 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 }
 
 fn metrics(shared: &Shared, registry: &Registry) -> Response<Full<Bytes>> {
-    let loads = registry.all().into_iter().map(|cell| {
+    // Of the others there is nothing to tell.
+    let told = registry.all().into_iter().filter(|cell| cell.metrics.exist());
+    let loads = told.map(|cell| {
         let (in_flight, queued) = cell.load();
         (cell.key.clone(), in_flight, queued)
     });

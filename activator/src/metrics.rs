@@ -2,11 +2,10 @@
 //! holds its own series, so that a request touches atomics only.
 
 pub mod histogram;
+mod series;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,17 +15,18 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::beacon::metrics::BeaconMetrics;
-use crate::function::telemetry::{BalanceMetrics, FunctionBalance};
-use crate::function::trace::WakeTrace;
+use crate::function::telemetry::BalanceMetrics;
 use crate::index::FunctionKey;
 use crate::telemetry::Telemetry;
 use crate::tls::metrics::TlsMetrics;
 use histogram::Durations;
 
+pub use series::{FunctionMetrics, Series};
+
+use series::LazyDurations;
+
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const PHASES: [&str; 5] = ["patched", "pod-seen", "beacon", "ip-seen", "reachable"];
-/// Reasons that one Function can have; more are counted as `Other`. They are a small closed set, unless somebody writes statuses by hand.
-const MAX_REASONS: usize = 40;
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -197,9 +197,13 @@ fn reason_labels(key: &FunctionKey, reason: &str) -> ReasonLabels {
 }
 
 impl Metrics {
-    /// A Function's own series.
-    pub fn function(&self, key: &FunctionKey) -> FunctionMetrics {
-        FunctionMetrics {
+    /// A Function's own series, once it has something to tell.
+    pub fn function(self: &Arc<Self>, key: &FunctionKey) -> FunctionMetrics {
+        FunctionMetrics::new(self.clone(), key.clone())
+    }
+
+    fn series(&self, key: &FunctionKey) -> Series {
+        Series {
             key: key.clone(),
             requests: CLASSES.map(|class| self.requests.get_or_create_owned(&class_labels(key, class))),
             refused: self.refused.clone(),
@@ -219,7 +223,7 @@ impl Metrics {
 
     /// Drops the series of a Function that is gone.
     pub fn forget(&self, function: &FunctionMetrics) {
-        let key = &function.key;
+        let key = function.key();
         for class in CLASSES {
             self.requests.remove(&class_labels(key, class));
             self.duration.remove(&class_labels(key, class));
@@ -265,102 +269,13 @@ impl Metrics {
     }
 }
 
-fn class_of(status: StatusCode) -> usize {
-    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
-}
-
-/// Durations of one Function. Each is some twenty series, so a Function without traffic has none.
-pub struct LazyDurations {
-    family: Family<FunctionLabels, Durations>,
-    key: FunctionKey,
-    series: OnceLock<Durations>,
-}
-
-impl LazyDurations {
-    fn new(family: &Family<FunctionLabels, Durations>, key: &FunctionKey) -> Self {
-        Self { family: family.clone(), key: key.clone(), series: OnceLock::new() }
-    }
-
-    /// Counts one.
-    pub fn observe(&self, duration: Duration) {
-        self.series.get_or_init(|| self.family.get_or_create_owned(&labels(&self.key))).observe(duration);
-    }
-}
-
-/// One Function's series.
-pub struct FunctionMetrics {
-    key: FunctionKey,
-    requests: [Counter; 5],
-    refused: Family<ReasonLabels, Counter>,
-    reasons: Mutex<Vec<(Box<str>, Counter)>>,
-    duration: Family<ClassLabels, Durations>,
-    durations: [OnceLock<Durations>; 5],
-    /// How long requests waited for a slot.
-    pub queue: LazyDurations,
-    /// How long pods took for the head of a response.
-    pub upstream: LazyDurations,
-    /// Requests whose client went away before the answer began.
-    pub abandoned: Counter,
-    /// Requests that no pod was ready for.
-    pub cold_starts: Counter,
-    cold_start: [Histogram; PHASES.len()],
-    /// Wakes that wrote `/scale`.
-    pub wakes: Counter,
-    /// Retries and ejections.
-    pub balance: FunctionBalance,
-    relayed: Counter,
-}
-
-impl FunctionMetrics {
-    /// A request was answered.
-    pub fn answered(&self, status: StatusCode) {
-        self.requests[class_of(status)].inc();
-    }
-
-    /// A request's response has ended. A class of status that a Function never answered with has no series.
-    pub fn finished(&self, status: StatusCode, took: Duration) {
-        let class = class_of(status);
-        let create = || self.duration.get_or_create_owned(&class_labels(&self.key, CLASSES[class]));
-        self.durations[class].get_or_init(create).observe(took);
-    }
-
-    /// The owner answered, and counts it.
-    pub fn relayed(&self) {
-        self.relayed.inc();
-    }
-
-    /// The activator answered itself.
-    pub fn refused(&self, reason: &str) {
-        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        let find =
-            |reasons: &[(Box<str>, Counter)], reason: &str| reasons.iter().position(|(known, _)| **known == *reason);
-        let known = find(&reasons, reason);
-        let reason = if known.is_none() && reasons.len() >= MAX_REASONS { "Other" } else { reason };
-        let at = known.or_else(|| find(&reasons, reason)).unwrap_or_else(|| {
-            let counter = self.refused.get_or_create_owned(&reason_labels(&self.key, reason));
-            reasons.push((reason.into(), counter));
-            reasons.len() - 1
-        });
-        reasons[at].1.inc();
-    }
-
-    fn reasons(&self) -> Vec<Box<str>> {
-        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        reasons.iter().map(|(reason, _)| reason.clone()).collect()
-    }
-
-    /// A wake reached its end.
-    pub fn observe_wake(&self, trace: &WakeTrace) {
-        for (name, at) in trace.phases() {
-            if let Some(index) = PHASES.iter().position(|phase| *phase == name) {
-                self.cold_start[index].observe(at.saturating_duration_since(trace.began).as_secs_f64());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+
+    use super::series::MAX_REASONS;
     use super::*;
 
     fn text(metrics: &Metrics) -> String {
@@ -369,7 +284,7 @@ mod tests {
 
     #[test]
     fn reasons_of_one_function_are_bounded_and_go_with_it() {
-        let metrics = Metrics::new(&Telemetry::default());
+        let metrics = Arc::new(Metrics::new(&Telemetry::default()));
         let function = metrics.function(&FunctionKey::new("shop", "hello"));
         for number in 0..100 {
             function.refused(&format!("Reason{number}"));
@@ -385,9 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn a_function_without_traffic_has_no_histograms_of_requests() {
-        let metrics = Metrics::new(&Telemetry::default());
+    fn a_function_that_nothing_is_told_of_has_no_series_and_one_without_traffic_no_histograms_of_requests() {
+        let metrics = Arc::new(Metrics::new(&Telemetry::default()));
         let function = metrics.function(&FunctionKey::new("shop", "hello"));
+        assert!(!function.exist() && !text(&metrics).contains("hello"));
+        function.wakes.inc();
+        assert!(function.exist() && text(&metrics).contains("hello"));
         let histograms = |text: &str| text.lines().filter(|line| line.contains("duration_seconds_count{")).count();
         assert_eq!(histograms(&text(&metrics)), 0);
         function.finished(StatusCode::OK, Duration::from_millis(1));

@@ -65,7 +65,7 @@ pub struct Shared {
     /// Where samples go.
     pub publisher: Publisher,
     /// Metrics.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Whose word about a request's origin is taken.
     pub trust: Trust,
     /// What tells of requests.
@@ -108,7 +108,7 @@ impl Shared {
             dial: Dial::default(),
             probed: Crowd::default(),
             publisher: Publisher::default(),
-            metrics: Metrics::new(&telemetry),
+            metrics: Arc::new(Metrics::new(&telemetry)),
             trust,
             telemetry,
             epoch: Instant::now(),
