@@ -19,6 +19,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// Abnormal-true: somebody else writes the replicas of the Function's Deployments, too.
 pub const REPLICAS_CONTESTED: &str = "ReplicasContested";
+/// Abnormal-true: somebody else writes the selector of the Service that the Function has taken over.
+pub const SELECTOR_CONTESTED: &str = "SelectorContested";
 /// Abnormal-true: the beacon beside the function does not run, so wakes take longer. The function itself is well.
 pub const BEACON_FAILING: &str = "BeaconFailing";
 /// Abnormal-true: a rung of `scaling.idle` cannot be had. Pods stay on the one before, or go to the one after.
@@ -82,7 +84,7 @@ pub const SERVICE_CONTROLLED: &str = "ServiceControlled";
 /// Reason of `Ready=False` and `Stalled=True`: the Service does not lead to the Deployment, or not by one TCP port.
 pub const SERVICE_UNFIT: &str = "ServiceUnfit";
 
-/// Reason of `ReplicasContested=True`: the message names the other writer.
+/// Reason of `ReplicasContested=True` and `SelectorContested=True`: the message names the other writer.
 pub const FOREIGN_WRITER: &str = "ForeignWriter";
 
 /// Longest message that the API server takes in a condition, in bytes.

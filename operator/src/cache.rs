@@ -85,7 +85,7 @@ impl Caches {
             adopted,
             pods: watch_owned(client, triggers, |object, _| trim::pod(object)),
             deployments: watch_owned(client, triggers, trim::deployment),
-            services: watch_owned(client, triggers, |object, _| trim::service(object)),
+            services: watch_owned(client, triggers, trim::service),
             slices: watch_owned(client, triggers, |object, _| trim::slice(object)),
         }
     }

@@ -103,7 +103,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         Route::Pods(_) => false,
     };
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads);
-    let contested = Contention::of(&observed.deployments, now);
+    let contested = Contention::of_replicas(&observed.deployments, now);
     let idle = context.autoscaler.idle(&namespace_of(function), &function.name_any(), now);
     let refused = context.autoscaler.rung_refused(&namespace_of(function), &function.name_any());
     let input = StatusInput {
@@ -114,7 +114,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         verdicts: &verdicts,
         traffic: &traffic,
         owner: owner.as_ref(),
-        contested: contested.as_ref(),
+        contested: contested.as_slice(),
         idle: idle.as_ref(),
         rung_refused: refused.as_ref().map(|(rung, why)| (*rung, why.as_str())),
         boost_refused: boosts.refused.as_deref(),

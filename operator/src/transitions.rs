@@ -78,19 +78,15 @@ fn part(
     all.push(Transition { type_, reason: now.reason.clone(), note: now.message.clone(), action, deployment });
 }
 
-/// That others write the replicas, once for each that does.
+/// That others write what is Pilotlight's, once for each that does.
 fn contested(before: &FunctionStatus, after: &FunctionStatus, all: &mut Vec<Transition>) {
-    let message = |status: &FunctionStatus| {
-        get(&status.conditions, condition::REPLICAS_CONTESTED).map(|condition| condition.message.clone())
-    };
-    if let Some(now) = message(after).filter(|now| message(before).as_ref() != Some(now)) {
-        all.push(Transition {
-            type_: EventType::Warning,
-            reason: condition::REPLICAS_CONTESTED.to_owned(),
-            note: now,
-            action: "Scale",
-            deployment: None,
-        });
+    for (type_, action) in [(condition::REPLICAS_CONTESTED, "Scale"), (condition::SELECTOR_CONTESTED, "Route")] {
+        let message =
+            |status: &FunctionStatus| get(&status.conditions, type_).map(|condition| condition.message.clone());
+        if let Some(now) = message(after).filter(|now| message(before).as_ref() != Some(now)) {
+            let (reason, deployment) = (type_.to_owned(), None);
+            all.push(Transition { type_: EventType::Warning, reason, note: now, action, deployment });
+        }
     }
 }
 
@@ -202,11 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn another_writer_of_replicas_is_told_once() {
-        let contested = status(&[(condition::REPLICAS_CONTESTED, Some(true), condition::FOREIGN_WRITER)]);
-        assert_eq!(reasons(&status(&[]), &contested), ["ReplicasContested"]);
-        assert_eq!(reasons(&contested, &contested), [""; 0]);
-        assert_eq!(reasons(&contested, &status(&[])), [""; 0]);
+    fn another_writer_is_told_once() {
+        for type_ in [condition::REPLICAS_CONTESTED, condition::SELECTOR_CONTESTED] {
+            let contested = status(&[(type_, Some(true), condition::FOREIGN_WRITER)]);
+            assert_eq!(reasons(&status(&[]), &contested), [type_]);
+            assert_eq!(reasons(&contested, &contested), [""; 0]);
+            assert_eq!(reasons(&contested, &status(&[])), [""; 0]);
+        }
     }
 
     #[test]

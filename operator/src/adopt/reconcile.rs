@@ -12,9 +12,10 @@ use super::carry::carry;
 use super::fit::{Fit, Unfit};
 use super::next::{Aim, Rest, Step, next};
 use super::seen::{Seen, cached, live, target_of};
-use super::status::{Accepted, report};
+use super::status::{Accepted, contentions, report};
 use crate::apply::{ApplyError, Refusal, is_refusal};
 use crate::build::slice::adopted_slice;
+use crate::contention::Contention;
 use crate::context::Context;
 use crate::observe::Observed;
 use crate::reconcile::{Error, RESYNC, WATCHFUL, claim_port, decide_route, hold};
@@ -72,7 +73,7 @@ pub async fn reconcile(function: &Function, context: &Context) -> Result<Action,
     let contested = report(context, function, &observed, &problems, &outcome, accepted.as_ref(), port, &route).await?;
     let contested = match contested {
         Written::Outdated => return Ok(Action::requeue(RELEASING)),
-        Written::Done => observed.contested_until(),
+        Written::Done => contested_until(context, function, &observed),
     };
     hold_replicas(context, function, &outcome, &route);
     let starting = observed.pods.iter().any(|pod| !crate::observe::is_ready(pod));
@@ -228,10 +229,10 @@ async fn tell(context: &Context, seen: &Seen, fit: &Result<Fit, Unfit>, step: &S
     publish(&context.recorder, &seen.function, &Transition { type_, reason, note, action: "Adopt", deployment }).await;
 }
 
-impl Observed {
-    /// For how long others' writes of the replicas will be told, if there were any.
-    fn contested_until(&self) -> Option<Duration> {
-        let over = super::status::contention(self, Timestamp::now())?.until();
-        Duration::try_from(over.duration_since(Timestamp::now())).ok()
-    }
+/// For how long others' writes will be told, if there were any.
+fn contested_until(context: &Context, function: &Function, observed: &Observed) -> Option<Duration> {
+    let now = Timestamp::now();
+    let contested = contentions(context, function, observed, now);
+    let over = contested.iter().map(Contention::until).min()?;
+    Duration::try_from(over.duration_since(now)).ok()
 }

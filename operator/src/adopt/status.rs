@@ -4,6 +4,7 @@
 //! serve for as long as anybody is led to them.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -95,12 +96,27 @@ pub(super) async fn observe(context: &Context, seen: &Seen, accepted: Option<&Ac
     }
 }
 
-/// Who else has written the replicas since the Deployment was taken over. Conditions have whole seconds.
-pub(super) fn contention(observed: &Observed, now: Timestamp) -> Option<Contention> {
-    let routed = condition::get(&observed.status.conditions, condition::ROUTE_READY)?;
-    let since = routed.last_transition_time.0.saturating_add(SignedDuration::from_secs(1)).ok()?;
-    let counts = |contention: &Contention| routed.status == "True" && !contention.was_before(since);
-    Contention::of(&observed.deployments, now).filter(counts)
+/// What others have written since Deployment and Service were taken over. The cache has seen it.
+pub(super) fn contentions(
+    context: &Context,
+    function: &Function,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<Contention> {
+    let service = ObjectRef::new(&function.name_any()).within(&function.namespace().unwrap_or_default());
+    contested(observed, context.caches.services.store.get(&service).as_deref(), now)
+}
+
+/// The same, where the cache has this Service. Conditions have whole seconds.
+fn contested(observed: &Observed, service: Option<&Service>, now: Timestamp) -> Vec<Contention> {
+    let routed = condition::get(&observed.status.conditions, condition::ROUTE_READY);
+    let Some(routed) = routed.filter(|routed| routed.status == "True") else {
+        return Vec::new();
+    };
+    let since = routed.last_transition_time.0.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX);
+    let replicas = Contention::of_replicas(&observed.deployments, now);
+    let selector = service.and_then(|service| Contention::of_selector(service, now));
+    replicas.into_iter().chain(selector).filter(|contention| !contention.was_before(since)).collect()
 }
 
 /// Writes the status, and tells what changed.
@@ -132,7 +148,7 @@ pub(super) async fn report(
         None => Ok(0),
     };
     let applied = Applied::of_target(claimed, workload, service, route.clone());
-    let contested = contention(observed, now);
+    let contested = contentions(context, function, observed, now);
     let idle = context.autoscaler.idle(&namespace, &name, now);
     let mut status = status::build(&StatusInput {
         function,
@@ -142,7 +158,7 @@ pub(super) async fn report(
         verdicts: &verdicts,
         traffic: &traffic,
         owner: owner.as_ref(),
-        contested: contested.as_ref(),
+        contested: &contested,
         idle: idle.as_ref(),
         rung_refused: None,
         boost_refused: None,
@@ -192,3 +208,6 @@ fn url(namespace: &str, name: &str, seen: &Seen) -> String {
         _ => plain,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 use pilotlight_crds::Function;
 
-use crate::contention::{self, CACHED_FOREIGN_REPLICAS};
+use crate::contention::{Field, to_cache};
 use crate::drift::{CACHED_FOREIGN_TEMPLATE, foreign_template};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -51,13 +51,20 @@ pub(super) fn deployment(deployment: &mut Deployment, before: Option<&Deployment
     }
     // A Deployment of the same name that was made anew is another.
     let before = before.filter(|before| before.metadata.uid == deployment.metadata.uid);
-    if let Some(write) = contention::to_cache(&managed, before, Timestamp::now()) {
-        annotations.get_or_insert_default().insert(CACHED_FOREIGN_REPLICAS.to_owned(), write);
+    if let Some(write) = to_cache(Field::Replicas, &managed, before, Timestamp::now()) {
+        annotations.get_or_insert_default().insert(Field::Replicas.cached().to_owned(), write);
     }
 }
 
-pub(super) fn service(service: &mut Service) {
+/// The same.
+pub(super) fn service(service: &mut Service, before: Option<&Service>) {
+    let managed = service.metadata.managed_fields.take().unwrap_or_default();
     metadata(&mut service.metadata);
+    let before = before.filter(|before| before.metadata.uid == service.metadata.uid);
+    if let Some(write) = to_cache(Field::Selector, &managed, before, Timestamp::now()) {
+        let annotations = service.metadata.annotations.get_or_insert_default();
+        annotations.insert(Field::Selector.cached().to_owned(), write);
+    }
 }
 
 pub(super) fn slice(slice: &mut EndpointSlice) {

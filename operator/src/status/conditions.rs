@@ -15,6 +15,7 @@ use pilotlight_scaling::Rung as ScalingRung;
 use super::evidence::worst;
 use super::{StatusInput, Verdict};
 use crate::autoscaler::parking;
+use crate::contention::Field;
 use crate::route::Route;
 
 /// Reason of `Ready=False` and `Stalled=True`: the spec contradicts itself.
@@ -72,7 +73,8 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::ACTIVE, Some(active)),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
-        (condition::REPLICAS_CONTESTED, contested(input)),
+        (condition::REPLICAS_CONTESTED, contested(Field::Replicas, input)),
+        (condition::SELECTOR_CONTESTED, contested(Field::Selector, input)),
         (condition::BEACON_FAILING, beacon(input)),
         (condition::RUNG_UNAVAILABLE, rung_unavailable(input)),
         (condition::BOOST_UNAVAILABLE, boost_unavailable(input)),
@@ -204,11 +206,10 @@ fn boost_unavailable(input: &StatusInput<'_>) -> Option<Say> {
     Some(Say::new(Some(true), condition::RESIZE_REFUSED, message))
 }
 
-/// The autoscaler undoes what others write; that they do so costs pods at the wrong moment, and an author should know.
-fn contested(input: &StatusInput<'_>) -> Option<Say> {
-    let contention = input.contested?;
-    let function = input.function.metadata.name.as_deref().unwrap_or_default();
-    Some(Say::new(Some(true), condition::FOREIGN_WRITER, contention.message(function)))
+/// What others write is undone; that they do so costs pods, or leads clients past the activators, at the wrong moment, and an author should know.
+fn contested(field: Field, input: &StatusInput<'_>) -> Option<Say> {
+    let contention = input.contested.iter().find(|contention| contention.field() == field)?;
+    Some(Say::new(Some(true), condition::FOREIGN_WRITER, contention.message(input.function)))
 }
 
 /// What is said of the beacon stays until a pod shows otherwise, so that it can be read at zero, too.

@@ -46,8 +46,8 @@ pub struct StatusInput<'a> {
     pub traffic: &'a Traffic,
     /// Who may send to the pods.
     pub owner: Option<&'a RouteOwner>,
-    /// Who else writes the replicas.
-    pub contested: Option<&'a Contention>,
+    /// What others write that is Pilotlight's.
+    pub contested: &'a [Contention],
     /// What the autoscaler knows of it while nobody asks anything.
     pub idle: Option<&'a IdleStatus>,
     /// Which rung pods could not be put on, and why.

@@ -115,7 +115,7 @@ impl Situation {
             verdicts: &verdicts,
             traffic: &traffic,
             owner: None,
-            contested: Contention::of(&self.observed.deployments, now).as_ref(),
+            contested: Contention::of_replicas(&self.observed.deployments, now).as_slice(),
             idle: None,
             rung_refused: self.refused.as_ref().map(|(rung, why)| (*rung, why.as_str())),
             boost_refused: self.refused.as_ref().map(|(_, why)| why.as_str()),

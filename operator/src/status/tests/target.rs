@@ -18,7 +18,7 @@ fn adopted(applied: Applied) -> (Situation, FunctionStatus) {
         verdicts: &verdicts,
         traffic: &Traffic { revision: Some("api".to_owned()), promotion: None },
         owner: None,
-        contested: None,
+        contested: &[],
         idle: None,
         rung_refused: None,
         boost_refused: None,

@@ -1,7 +1,7 @@
 //! What is told of a Function that is well: others that write the replicas, and a beacon that does not run.
 
 use super::*;
-use crate::contention::CACHED_FOREIGN_REPLICAS;
+use crate::contention::Field;
 use pilotlight_crds::condition::{BEACON_FAILING, BOOST_UNAVAILABLE};
 use pilotlight_crds::policy::Beacon;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn another_writer_of_replicas_is_named_until_it_has_been_quiet_for_a_while() {
 
     let deployment = Arc::make_mut(&mut situation.observed.deployments[0]);
     let write = r#"{"manager":"kube-controller-manager","scale":true,"at":"1970-01-01T00:16:35Z","stands":false}"#;
-    let cached = [(CACHED_FOREIGN_REPLICAS.to_owned(), write.to_owned())];
+    let cached = [(Field::Replicas.cached().to_owned(), write.to_owned())];
     deployment.metadata.annotations = Some(cached.into());
     let contested = situation.look();
     let said = condition(&contested, pilotlight_crds::condition::REPLICAS_CONTESTED);
