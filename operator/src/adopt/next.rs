@@ -66,6 +66,8 @@ pub struct Scene {
     pub patient: bool,
     /// Pilotlight's slice has been gone for long enough that nobody is led to activators any more.
     pub lingered: bool,
+    /// The namespace is being deleted, with all of this.
+    pub all_goes: bool,
 }
 
 /// What to do next.
@@ -152,6 +154,10 @@ fn adopt(scene: &Scene) -> Step {
 }
 
 fn release(scene: &Scene) -> Step {
+    if scene.all_goes {
+        // Nobody would have it back. No pod can be made there any more, so to wait for one would only hold the namespace up.
+        return if scene.bound { Step::Unbind } else { Step::Rest(Rest::Released) };
+    }
     if let Some(service) = &scene.service
         && (service.noted || scene.slice != Slice::Missing)
     {

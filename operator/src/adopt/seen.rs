@@ -4,9 +4,9 @@
 
 use futures::try_join;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, GetParams, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use pilotlight_crds::Function;
@@ -34,6 +34,8 @@ pub struct Seen {
     pub slice: Option<EndpointSlice>,
     /// The Service's other EndpointSlices.
     pub others: Vec<EndpointSlice>,
+    /// Whether the namespace is being deleted, and so the Function with all the rest.
+    pub all_goes: bool,
 }
 
 /// Name of the Deployment that the Function names.
@@ -60,6 +62,7 @@ pub async fn cached(context: &Context, function: &Function) -> Result<Option<See
         service: Some(service.as_ref().clone()),
         slice,
         others,
+        all_goes: all_goes(&context.client, function).await?,
     }))
 }
 
@@ -87,7 +90,22 @@ pub async fn live(client: &Client, function: &Function) -> Result<Option<Seen>, 
         return Ok(None);
     };
     let (slice, others) = sorted(&name, slices.items.into_iter());
-    Ok(Some(Seen { function: now, deployment, service, slice, others }))
+    let all_goes = all_goes(client, &now).await?;
+    Ok(Some(Seen { function: now, deployment, service, slice, others, all_goes }))
+}
+
+/// Whether the Function goes because its namespace does. Asked as long as a release takes, so what the API server has at hand will do.
+async fn all_goes(client: &Client, function: &Function) -> Result<bool, ApplyError> {
+    if function.metadata.deletion_timestamp.is_none() {
+        return Ok(false);
+    }
+    let (namespaces, name) = (Api::<Namespace>::all(client.clone()), function.namespace().unwrap_or_default());
+    match namespaces.get_metadata_with(&name, &GetParams::any()).await {
+        Ok(namespace) => Ok(namespace.metadata.deletion_timestamp.is_some()),
+        // An older cluster role: it is given back as anywhere.
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(false),
+        Err(error) => Err(ApplyError { operation: "read", kind: "Namespace", name, source: Box::new(error) }),
+    }
 }
 
 /// Pilotlight's slice of the Service, and the others.
@@ -137,6 +155,7 @@ impl Seen {
             others_ready: self.others.iter().any(has_ready),
             patient: true,
             lingered: false,
+            all_goes: self.all_goes,
         }
     }
 }
@@ -163,7 +182,16 @@ fn has_ready(slice: &EndpointSlice) -> bool {
 mod tests {
     use super::*;
     use crate::build::slice::{Address, Target, adopted_slice};
+    use http_body_util::Full;
+    use hyper::body::{Bytes, Incoming};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::TokioIo;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
+    use std::convert::Infallible;
+    use tokio::net::TcpListener;
 
     fn seen(service: Value) -> Seen {
         let function = json!({
@@ -181,6 +209,7 @@ mod tests {
             service: serde_json::from_value(service).unwrap(),
             slice: None,
             others: Vec::new(),
+            all_goes: false,
         }
     }
 
@@ -255,5 +284,42 @@ mod tests {
         assert_eq!((scene.others, scene.others_ready), (true, false));
         seen.others.push(slice("web-y", "web", kubernetes, true));
         assert!(seen.scene(Aim::Release, None).others_ready);
+    }
+
+    /// An API server that has one answer to everything.
+    async fn api_server(status: u16, answer: Value) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let body = Bytes::from(answer.to_string());
+                let service = service_fn(move |_: Request<Incoming>| {
+                    let answer = Response::builder().status(status).body(Full::new(body.clone())).unwrap();
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+            }
+        });
+        Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_goes_where_function_and_namespace_are_deleted_and_known_to_be() {
+        let namespace = |metadata: Value| json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata});
+        let going = namespace(json!({"name": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"}));
+        let refusal = json!({
+            "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "reason": "Forbidden",
+            "message": "cannot get namespaces", "code": 403,
+        });
+        let function = seen(service()).function;
+        let mut deleted = function.clone();
+        deleted.metadata.deletion_timestamp = Some(Time("2026-01-01T00:00:01Z".parse().unwrap()));
+        let stays = namespace(json!({"name": "shop"}));
+        for (status, answer, expected) in [(200, going, true), (200, stays, false), (403, refusal, false)] {
+            let client = api_server(status, answer.clone()).await;
+            assert_eq!(all_goes(&client, &deleted).await.unwrap(), expected, "{answer}");
+            assert!(!all_goes(&client, &function).await.unwrap(), "who is not deleted goes with nobody");
+        }
     }
 }

@@ -51,6 +51,7 @@ mod tests {
             others_ready: false,
             patient: false,
             lingered: true,
+            all_goes: false,
         };
         let (mut waits, begin) = (Waits::default(), Instant::now());
         let mut at = |seconds: u64, scene: &mut Scene| {

@@ -58,6 +58,7 @@ impl World {
             others_ready: self.others == Some(true),
             patient: self.patient,
             lingered: self.lingered,
+            all_goes: false,
         }
     }
 
@@ -248,4 +249,16 @@ fn a_note_that_was_lost_is_replaced_by_the_deployment_s_own_selector() {
     assert_eq!(next(&world.scene(Aim::Release)), Step::Scale(1));
     let scaled = World { replicas: 1, ..world };
     assert_eq!(next(&scaled.scene(Aim::Release)), Step::Select(selector()));
+}
+
+#[test]
+fn a_namespace_that_goes_takes_all_with_it_and_waits_for_nothing() {
+    let mut states = adopting(2);
+    let mut releasing = World { replicas: 0, ready: 0, ..states[states.len() - 1].clone() };
+    releasing.run(Aim::Release, &mut |world| states.push(world.clone()));
+    for world in states {
+        let goes = Scene { all_goes: true, ..world.scene(Aim::Release) };
+        let next_step = if world.bound { Step::Unbind } else { Step::Rest(Rest::Released) };
+        assert_eq!(next(&goes), next_step, "{world:?}");
+    }
 }
