@@ -51,6 +51,20 @@ pub fn deployment(name: &str, function: &str, replicas: i32) -> Result<Deploymen
     }))?)
 }
 
+/// The same with another application: image and command as in `container`, and a probe that only connects.
+///
+/// # Errors
+/// When `container` is none.
+pub fn deployment_of(container: &Value, name: &str, function: &str, replicas: i32) -> Result<Deployment> {
+    let mut deployment = serde_json::to_value(deployment(name, function, replicas)?)?;
+    let app = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+    for key in ["image", "command"] {
+        app[key] = container[key].clone();
+    }
+    app["readinessProbe"] = json!({"tcpSocket": {"port": "web"}, "periodSeconds": 1});
+    Ok(serde_json::from_value(deployment)?)
+}
+
 /// A Service of the Deployment `target`, whose owner lets the Function of its name have it.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 pub mod chart;
 pub mod cold_start;
+pub mod exclusive;
 pub mod existing;
 pub mod fixture;
 pub mod floor;

@@ -16,7 +16,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use pilotlight_e2e::fixture::{PATIENCE, image};
+use pilotlight_e2e::exclusive;
+use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::http;
 use pilotlight_e2e::kill::kill_containers;
 use pilotlight_e2e::reach::{ACTIVATORS, SYSTEM_NAMESPACE};
@@ -27,30 +28,6 @@ use tokio::task::JoinSet;
 
 const PODS: usize = 5;
 const CLIENTS: usize = 50;
-
-/// One request at a time; whoever comes beside it gets 500. The name of the pod is the answer.
-const APP: &str = r#"
-import http.server, os, signal, socket, threading, time
-busy = threading.Lock()
-class Exclusive(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        alone = busy.acquire(blocking=False)
-        time.sleep(0.03)
-        if alone:
-            busy.release()
-        text = socket.gethostname().encode()
-        self.send_response(200 if alone else 500)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-    def log_message(self, *_):
-        pass
-server = http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Exclusive)
-server.socket.listen(128)
-signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-server.serve_forever()
-"#;
 
 /// What the clients have seen so far.
 #[derive(Default)]
@@ -133,12 +110,9 @@ async fn prepare(prefix: &str) -> Result<(Arc<Stage>, Activators)> {
     let stage = Stage::set(prefix).await?;
     let activators = Activators::find(&stage).await?;
     activators.scale(3).await?;
-    let spec = json!({
-        "image": image("hello-python"),
-        "command": ["/usr/bin/python3", "-I", "-c", APP],
-        "concurrency": {"limit": 1},
-        "scaling": {"minReplicas": PODS, "maxReplicas": PODS},
-    });
+    let mut spec = exclusive::container();
+    spec["concurrency"] = json!({"limit": 1});
+    spec["scaling"] = json!({"minReplicas": PODS, "maxReplicas": PODS});
     stage.functions.create("exclusive", spec).await?;
     stage.ready("exclusive").await?;
     until(

@@ -2,6 +2,7 @@
 //! components, so they run one after the other and apart from all others.
 
 mod drain_node;
+mod fail_open;
 mod graceful;
 mod image_gone;
 mod kill;

@@ -1,9 +1,12 @@
 //! Promise: a Function takes over an existing Deployment with its Service (`spec.targetRef`) and gives both back, and no request notices. Of
 //! the Deployment nothing but its replicas is touched, of its pods nothing.
 
+mod contest;
+mod namespace;
 mod owner;
 mod refusals;
 mod rights;
+mod traffic;
 
 use std::collections::BTreeMap;
 
@@ -110,18 +113,33 @@ async fn consent_is_a_label_and_without_it_both_are_given_back() -> Result<()> {
 
 /// A plain Deployment `api` with so many pods, and its Service `web`, labelled and in use; the Service's spec.
 async fn running(stage: &Stage, replicas: i32) -> Result<ServiceSpec> {
-    stage.api::<Deployment>().create(&PostParams::default(), &deployment("api", "web", replicas)?).await?;
+    let service = runs(stage, &deployment("api", "web", replicas)?).await?;
+    stage.answers("web").await?;
+    Ok(service)
+}
+
+/// This Deployment with ready pods, and its Service `web`, labelled; the Service's spec.
+async fn runs(stage: &Stage, deployment: &Deployment) -> Result<ServiceSpec> {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let wanted = usize::try_from(wanted)?;
+    stage.api::<Deployment>().create(&PostParams::default(), deployment).await?;
     let service = stage.api::<Service>().create(&PostParams::default(), &service("web", "api")?).await?;
     let all = || pods(stage);
-    let wanted = usize::try_from(replicas)?;
     until("ready pods", PATIENCE, all, |pods| pods.len() == wanted && pods.iter().all(is_ready)).await?;
-    stage.answers("web").await?;
     service.spec.context("no spec")
 }
 
 /// Takes `api` over, and waits until the Function is ready.
 async fn adopt(stage: &Stage, scaling: Value) -> Result<()> {
-    let function = adopting("web", "api", scaling);
+    adopt_with(stage, scaling, json!({})).await
+}
+
+/// The same with these fields of its spec, too.
+async fn adopt_with(stage: &Stage, scaling: Value, fields: Value) -> Result<()> {
+    let mut function = adopting("web", "api", scaling);
+    for (key, value) in fields.as_object().into_iter().flatten() {
+        function["spec"][key] = value.clone();
+    }
     stage.apply(&function.to_string()).await?.success()?;
     stage.functions.ready("web").await?;
     Ok(())
