@@ -338,4 +338,20 @@ mod tests {
         assert_eq!(load.last_active, Some(Millis(60_000)));
         assert_eq!(load.stable.unwrap().offered(None).milli(), 0);
     }
+
+    #[test]
+    fn what_was_told_later_than_what_is_forgotten_stays() {
+        for (at, first, empty) in [(60_000, 60, true), (60_001, 60, false), (60_000, 59, false), (59_999, 60, true)] {
+            let mut poked = Windows::default();
+            poked.observe(A, Millis(at), 1, 0);
+            poked.forget_before(Second(first));
+            assert_eq!(poked.is_empty(), empty, "a poke at {at} ms and all before {first} s forgotten");
+        }
+        let mut told = Windows::default();
+        told.record(A, Second(59), busy(1));
+        told.forget_before(Second(59));
+        assert!(!told.is_empty());
+        told.forget_before(Second(60));
+        assert!(told.is_empty());
+    }
 }

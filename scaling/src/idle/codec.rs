@@ -14,7 +14,7 @@ const VERSION: u8 = 1;
 /// The longest number: 32 bits, seven to a byte.
 const NUMBER: usize = 5;
 /// The longest stretch: two numbers up to [`FULL`] and two of 16 bits.
-const BIN: usize = 2 + 2 + 2 + 2;
+const BIN: usize = 4 * 2;
 const MAX_BYTES: usize = 1 + 6 * NUMBER + 1 + 2 * (1 + BINS * BIN);
 
 /// The longest text, in bytes; what is known of an ordinary Function takes a quarter of it.
@@ -120,7 +120,7 @@ fn take(rest: &mut &[u8]) -> Option<u32> {
     let mut value = 0_u64;
     for place in 0..NUMBER {
         let next = byte(rest)?;
-        value |= u64::from(next & 0x7f) << (7 * place);
+        value += u64::from(next & 0x7f) << (7 * place);
         if next & 0x80 == 0 {
             return u32::try_from(value).ok();
         }
@@ -168,6 +168,17 @@ mod tests {
     }
 
     #[test]
+    fn a_number_takes_a_byte_for_each_seven_bits() {
+        for (number, length) in
+            [(0, 1), (0x7f, 1), (0x80, 2), (0x81, 2), (0x3fff, 2), (0x4000, 3), (0x0fff_ffff, 4), (u32::MAX, 5)]
+        {
+            let mut bytes = Vec::new();
+            put(&mut bytes, number);
+            assert_eq!((bytes.len(), take(&mut &bytes[..])), (length, Some(number)));
+        }
+    }
+
+    #[test]
     fn an_ordinary_timer_takes_little() {
         let learnt = learnt_of(&[(1_000, 299_000); 200]);
         assert!(learnt.to_text().len() < 300, "{}", learnt.to_text().len());
@@ -188,6 +199,8 @@ mod tests {
             (encode(&[1, 0, 0, 0, 0, 0, 0, 0, 55]), LearntError::Damaged),
             (encode(&[1, 0, 255, 255, 255, 255, 255, 255]), LearntError::Damaged),
             (encode(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 64, 65, 0, 0, 0, 0, 0]), LearntError::Damaged),
+            // 4,097 of at most 4,096 at risk.
+            (encode(&[1, 0, 0, 0, 0, 0, 0, 0, 1, 0x81, 0x20, 0, 0]), LearntError::Damaged),
         ];
         for (text, error) in table {
             assert_eq!(Learnt::from_text(&text), Err(error), "{text}");

@@ -154,6 +154,13 @@ mod tests {
     }
 
     #[test]
+    fn a_place_has_its_price_for_as_long_as_there_is_a_pod() {
+        let nothing = Footprint { memory_mib: 0, cpu_milli: 0, parked_mib: Some(0) };
+        let prices = Prices { pod_second: 7, ..Prices::default() };
+        assert_eq!(Rung::ALL.map(|rung| prices.rate(nothing, rung)), [7.0, 7.0, 7.0, 0.0]);
+    }
+
+    #[test]
     fn a_small_function_reserves_no_more_when_it_is_parked() {
         let tiny = Footprint { memory_mib: 1, cpu_milli: 0, parked_mib: Some(2) };
         assert_eq!(tiny.reserved(Rung::Parked), Reserved { memory_mib: 1, cpu_milli: 0, pods: 1 });

@@ -98,6 +98,13 @@ mod tests {
             prop_assert_eq!(found[found.len() - 1].until, edge(BINS));
             prop_assert!(found.windows(2).all(|pair| pair[0].until == pair[1].from));
             prop_assert!(found.iter().all(|one| one.from < one.until && one.chance >= 0.0 && one.chance <= 1.0));
+            // Of the stretch under way only what is left of it is expected, by those that have got so far.
+            let first = bin_of(elapsed).unwrap();
+            let (stretch, expected) = ((edge(first), edge(first + 1)), gaps.expected(first));
+            let past = mass(&expected, stretch, (edge(first), elapsed));
+            let none: f64 =
+                found.iter().take_while(|one| one.until <= stretch.1).map(|one| 1.0 - one.chance).product();
+            prop_assert!((none - (1.0 - expected.chance) / (1.0 - past)).abs() < 1e-9);
             // Over each whole stretch, whatever it was cut into, the chance is what was learnt of it.
             for bin in bin_of(elapsed).unwrap() + 1..BINS {
                 let within = found.iter().filter(|one| one.from >= edge(bin) && one.until <= edge(bin + 1));

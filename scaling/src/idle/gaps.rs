@@ -182,7 +182,6 @@ impl Gaps {
 fn prior(index: usize) -> f64 {
     match edge(index) {
         0..30_000 => 0.017,
-        30_000..250_000 => 0.035,
         250_000..8_000_000 => 0.09,
         _ => 0.035,
     }
@@ -235,6 +234,67 @@ mod tests {
         assert!(gaps.expected(bin_of(100_000).unwrap()).chance < 0.01);
         assert!(gaps.surprise(2_000, 300_000) + 8.0 < gaps.surprise(2_000, 250_000));
         assert_eq!((gaps.known(0), gaps.known(400_000)), (11, 0));
+    }
+
+    #[test]
+    fn two_gaps_that_agree_are_a_habit_and_one_is_none() {
+        let bin = bin_of(300_000).unwrap();
+        let near = |found: f64, exact: f64| assert!((found - exact).abs() < 1e-5, "{found} {exact}");
+        let mut gaps = Gaps::default();
+        gaps.observe(2_000, 300_000);
+        let once = gaps.expected(bin);
+        near(once.chance, 1.09 / 2.0);
+        assert_eq!((once.trusted, once.around), (false, None));
+        gaps.observe(2_000, 300_000);
+        // The older counts 63 of 64. The stretch is 66.539 s long.
+        let (ended, twice) = (127.0 / 64.0, gaps.expected(bin));
+        near(twice.chance, (ended + 0.09) / (ended + 1.0));
+        let (from, until, share) = twice.around.unwrap();
+        assert_eq!((from, until, twice.trusted), (293_511, 306_487, true));
+        near(share, 1.0 - 0.5 / (ended + 0.5));
+        let (anywhere, around) = ((1.0 - share) / 66.539, share / 12.976);
+        near(gaps.surprise(256_000, 300_000), -(twice.chance * (anywhere + around)).log2());
+        near(gaps.surprise(256_000, 290_000), -(twice.chance * anywhere).log2());
+        assert_eq!([0, edge(bin + 1) - 1, edge(bin + 1)].map(|from| gaps.known(from)), [2, 2, 0]);
+    }
+
+    #[test]
+    fn a_surprise_adds_up_over_the_stretches_before() {
+        let (gaps, near) = (Gaps::default(), |found: f64, exact: f64| (found - exact).abs() < 1e-9);
+        let first = gaps.surprise(2_000, 2_100);
+        assert!(near(first, -(0.017 / 0.519_f64).log2()), "{first}");
+        let second = gaps.surprise(2_000, 2_600);
+        assert!(near(second, -0.983_f64.log2() - (0.017 / 0.655_f64).log2()), "{second}");
+    }
+
+    #[test]
+    fn where_gaps_end_is_averaged_and_they_count_less_with_age() {
+        let mut bin = Bin::default();
+        for (place, at_risk, place_then, spread) in [
+            (30_000, 64, 30_000, UNIFORM),
+            (34_000, 127, 32_000, 6_048),
+            (38_000, 189, 34_000, 6_032),
+            (34_000, 250, 34_000, 4_022),
+        ] {
+            bin.end(place);
+            assert_eq!(bin, Bin { at_risk, ended: at_risk, place: place_then, spread });
+        }
+        for _ in 0..110 {
+            bin.survive();
+        }
+        assert!((1..ONE / 2).contains(&bin.ended), "{bin:?}");
+        bin.end(10_000);
+        assert_eq!((bin.place, bin.spread), (10_000, UNIFORM), "what was long ago says nothing about where");
+    }
+
+    #[test]
+    fn what_would_be_expected_in_half_of_its_stretch_is_expected_anywhere() {
+        let mut gaps = Gaps::default();
+        for gap in [286_460, 290_521] {
+            gaps.observe(2_000, gap);
+        }
+        let expected = gaps.expected(bin_of(290_000).unwrap());
+        assert_eq!((expected.trusted, expected.around), (true, None));
     }
 
     #[test]

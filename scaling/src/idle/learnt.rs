@@ -117,6 +117,7 @@ fn moved(known: u32, measured: u32, parts: i64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gaps::{BINS, bin_of, edge};
     use super::*;
 
     fn gap(began: u64, ended: u64, next: u64) -> Gap {
@@ -151,6 +152,27 @@ mod tests {
             begin += work + 45_000;
         }
         assert!(!learnt.best().1);
+    }
+
+    #[test]
+    fn a_gap_could_have_ended_once_something_could_be_done() {
+        let mut learnt = Learnt::default();
+        learnt.observe_gap(gap(0, 10_000, 110_000));
+        let reach = |gaps: &Gaps| {
+            let mut at_risk = (0..BINS).filter(|bin| gaps.0[*bin].at_risk > 0);
+            (at_risk.next().map(edge), at_risk.next_back())
+        };
+        assert_eq!(reach(&learnt.after_end), (Some(2_000), bin_of(100_000)));
+        assert_eq!(reach(&learnt.after_begin), (Some(12_699), bin_of(110_000)), "ten seconds of work, two of holding");
+    }
+
+    #[test]
+    fn the_beginnings_are_believed_where_they_predict_clearly_better() {
+        assert_eq!([-20.0, -16.0, 0.0, 1.5, 100.0].map(bits), [0, 0, 4_096, 4_480, 16_384]);
+        for (begin, believed) in [(0, true), (871, true), (872, false), (1_000, false), (u32::MAX, false)] {
+            let learnt = Learnt { surprise: Some((1_000, begin)), ..Learnt::default() };
+            assert_eq!(learnt.best().1, believed, "{begin}");
+        }
     }
 
     #[test]

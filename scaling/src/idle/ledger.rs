@@ -213,8 +213,9 @@ mod tests {
         let resumed =
             Ledger::resume(Rung::ALL.map(|rung| ledger.seconds(rung)), whole(ledger.used()), whole(ledger.always_on()));
         assert_eq!(Rung::ALL.map(|rung| resumed.seconds(rung)), [10, 0, 20, 30]);
-        assert_eq!(resumed.used().memory_mib_seconds(), ledger.used().memory_mib_seconds());
-        assert_eq!(resumed.always_on().core_seconds(), ledger.always_on().core_seconds());
+        let seconds = |usage: Usage| (usage.replica_seconds(), usage.core_seconds(), usage.memory_mib_seconds());
+        assert_eq!(seconds(resumed.used()), seconds(ledger.used()));
+        assert_eq!(seconds(resumed.always_on()), seconds(ledger.always_on()));
         assert_eq!(resumed.saved_percent(), ledger.saved_percent());
     }
 

@@ -126,9 +126,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The expected cost of being on these rungs, one for each interval and one for the time after them, summed forwards.
-    fn cost(terms: &Terms<'_>, intervals: &[Interval], from: Rung, rungs: &[Rung]) -> Option<f64> {
-        let (mut alive, mut sum, mut at) = (1.0, 0.0, from);
+    /// The expected cost of being on these rungs, one for each interval and one for the time after them, and the expected wait, summed
+    /// forwards.
+    fn cost(terms: &Terms<'_>, intervals: &[Interval], from: Rung, rungs: &[Rung]) -> Option<(f64, f64)> {
+        let (mut alive, mut sum, mut waits, mut at) = (1.0, 0.0, 0.0, from);
         for (interval, rung) in intervals.iter().zip(rungs) {
             let upwards = *rung < at;
             if !terms.available.contains(*rung) || (upwards && !(interval.prewarm && *rung == Rung::Active)) {
@@ -149,6 +150,7 @@ mod tests {
                 * (chance * (seconds / 2.0) + (1.0 - chance) * seconds)
                 * terms.prices.rate(terms.footprint, *rung);
             sum += alive * chance * arrival;
+            waits += alive * chance * wait;
             alive *= 1.0 - chance;
             at = *rung;
         }
@@ -156,7 +158,7 @@ mod tests {
         (terms.available.contains(last) && last >= at).then(|| {
             let tail =
                 terms.prices.down(at, last) + terms.prices.rate(terms.footprint, last) * TAIL_MILLIS as f64 / 1000.0;
-            sum + alive * (tail + terms.arrival(last))
+            (sum + alive * (tail + terms.arrival(last)), waits + alive * terms.wakes.of(last) as f64)
         })
     }
 
@@ -195,16 +197,32 @@ mod tests {
                 };
                 (0..count).map(|_| rung()).collect::<Vec<_>>()
             });
-            let least = all.filter_map(|rungs| cost(&terms, &intervals, from, &rungs)).fold(f64::MAX, f64::min);
+            let least = all.filter_map(|rungs| cost(&terms, &intervals, from, &rungs)).map(|(cost, _)| cost).fold(f64::MAX, f64::min);
             let found = plan.at(0, from);
             prop_assert!((found.cost - least).abs() <= 1e-6 * least.max(1.0), "{} {least}", found.cost);
             // And following it costs what it says.
             let mut at = from;
             let rungs: Vec<Rung> = (0..count).map(|index| { at = plan.at(index, at).rung; at }).collect();
-            let followed = cost(&terms, &intervals, from, &rungs).unwrap();
+            let (followed, waited) = cost(&terms, &intervals, from, &rungs).unwrap();
             prop_assert!((found.cost - followed).abs() <= 1e-6 * followed.max(1.0));
-            prop_assert!(found.wait_millis >= 0.0);
+            prop_assert!((found.wait_millis - waited).abs() <= 1e-6 * waited.max(1.0));
         }
+    }
+
+    #[test]
+    fn who_comes_while_a_wake_is_under_way_waits_for_the_rest_of_it() {
+        let interval = Interval { from: 2_000, until: 3_000, chance: 0.5, prewarm: true };
+        for (wake, wait) in [(0, 0.0), (200, 20.0), (1_000, 500.0), (2_000, 1_500.0)] {
+            assert_eq!(unready(wake, &interval), wait, "{wake} ms");
+        }
+    }
+
+    #[test]
+    fn of_what_costs_the_same_the_dearer_rung_is_taken() {
+        let outlook = |rung, cost| Outlook { rung, cost, wait_millis: 0.0 };
+        let options = [outlook(Rung::Active, 2.0), outlook(Rung::Throttled, 1.0), outlook(Rung::Zero, 1.0)];
+        assert_eq!(least(options.into_iter()), Some(options[1]));
+        assert_eq!(least([].into_iter()), None);
     }
 
     #[test]

@@ -113,6 +113,8 @@ fn pods_that_stay_are_throttled_once_silence_is_long_enough_for_that() {
     assert_eq!(look(at(5_000)), (1, Rung::Active, Some(15_000)));
     assert_eq!(look(at(20_000)), (1, Rung::Throttled, Some(40_000)));
     assert_eq!(look(at(60_000)), (0, Rung::Zero, Some(2_000)));
+    let gone = Situation { current: 0, ready: 0, ..at(20_000) };
+    assert_eq!(look(gone).1, Rung::Zero, "there is no pod to throttle");
     let mut busy = at(20_000);
     busy.load.in_flight = 1;
     assert_eq!(look(busy).1, Rung::Active);
@@ -143,14 +145,33 @@ fn the_next_look_is_when_time_alone_could_change_something() {
         Situation { policy: active, current: 2, ready: 2, ..Situation::default() }.silent_for(20_000).decide();
     assert_eq!((at_rest.replicas, wait(&at_rest)), (2, Some(40_000)));
     let kept = Policy { min_replicas: 2, ..Situation::default().policy };
-    let kept = Situation { policy: kept, current: 2, ready: 2, ..Situation::default() }.decide();
-    assert_eq!((kept.replicas, wait(&kept)), (2, None));
+    let kept = || Situation { policy: kept.clone(), current: 2, ready: 2, ..Situation::default() };
+    assert_eq!((kept().decide().replicas, wait(&kept().decide())), (2, None));
+    for (queued, in_flight) in [(1, 0), (0, 1), (1, 1)] {
+        let mut busy = kept();
+        (busy.load.queued, busy.load.in_flight) = (queued, in_flight);
+        assert_eq!(wait(&busy.decide()), Some(2_000), "{queued} waiting, {in_flight} at pods");
+    }
+    assert_eq!(wait(&Situation { span: None, ..kept() }.decide()), None, "there is nothing that silence could change");
+    let mut throttled = kept();
+    throttled.policy.steps.push(Step { after_seconds: 20, rung: Rung::Throttled, replicas: 2 });
+    assert_eq!(wait(&Situation { span: None, ..throttled }.decide()), Some(2_000), "silence could");
     assert_eq!(wait(&Situation::default().with(3).decide()), Some(2_000));
     let at_zero = Situation { current: 0, ready: 0, ..Situation::default() };
     assert_eq!(wait(&at_zero.decide()), None);
     let mut waiting = at_zero;
     waiting.load.queued = 1;
     assert_eq!(wait(&waiting.decide()), Some(2_000));
+}
+
+#[test]
+fn the_ladder_is_told_of_where_silence_is_known() {
+    let told = |situation: Situation| situation.decide().idle.map(|idle| idle.rung);
+    assert_eq!(told(Situation::default().silent_for(1_000)), Some(Rung::Active));
+    assert_eq!(told(Situation::default()), Some(Rung::Zero));
+    assert_eq!(told(Situation { span: None, ..Situation::default() }), None);
+    assert_eq!(told(Situation::default().with(3)), None);
+    assert_eq!(told(Situation { span: None, current: 0, ready: 0, ..Situation::default() }), None);
 }
 
 #[test]
@@ -240,9 +261,9 @@ fn no_more_than_is_ready_is_no_surge_whatever_the_threshold() {
     let policy = Policy { panic_threshold_percent: 100, ..Situation::default().policy };
     let memory =
         Situation { policy: policy.clone(), current: 2, ready: 2, ..Situation::default() }.with(20).decide().memory;
-    let next = Situation { policy, current: 2, ready: 2, memory, ..Situation::default() }.with(1).decide();
-    assert_eq!(next.replicas, 2, "its peak is remembered");
-    assert!(!matches!(next.reason.cause, Cause::PanicHold { .. }), "{}", next.reason);
+    // A third pod goes, which panic would hold.
+    let next = Situation { policy, current: 3, ready: 3, memory, ..Situation::default() }.with(1).decide();
+    assert_eq!(next.replicas, 2, "its peak is remembered: {}", next.reason);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A change of leaders: whoever begins late decides as one would who had looked on all along, and removes nothing while it cannot know.
 
-use pilotlight_scaling::idle::Rungs;
+use pilotlight_scaling::idle::{Rungs, Step};
 use pilotlight_scaling::{
     Cause, Coverage, Decision, Input, Memory, Millis, Origin, Policy, Second, Windows, decide, look_back,
 };
@@ -147,4 +147,21 @@ fn there_is_nothing_to_look_back_at_without_pods_or_without_a_past() {
 
     let unknown = Watched::new(policy(0), 3);
     assert_eq!(unknown.decide(41, &memory).reason.code(), "DataMissing");
+}
+
+#[test]
+fn who_looks_back_knows_of_silence_only_as_far_as_of_load() {
+    // At rest for four hundred seconds, of which it looks back at forty; a hundred of them would have to be known.
+    let mut watched = Watched::new(Policy { steps: vec![Step::to_zero(300)], ..policy(100) }, 2);
+    for second in 0..400 {
+        watched.tell(second, 0);
+    }
+    let unheard = watched.decide(410, &Memory::beginning(Second(410).start()));
+    assert_eq!((unheard.replicas, unheard.reason.code()), (2, "DataMissing"));
+    for second in 400..411 {
+        watched.tell(second, 0);
+    }
+    watched.tell(411, 1);
+    let heard = watched.decide(412, &unheard.memory);
+    assert_eq!(heard.reason.cause, Cause::HistoryMissing { wanted: 1, seconds: 100 });
 }

@@ -187,3 +187,14 @@ fn who_is_about_to_go_down_is_looked_at_once_that_is_proven_and_who_is_down_is_n
         assert!(down.next_check.is_some_and(|at| at > NOW.plus_seconds(60)), "{:?}", down.next_check);
     }
 }
+
+#[test]
+fn the_ladder_is_told_of_at_zero_whatever_is_heard_and_else_where_silence_is_known() {
+    let learnt = timer();
+    let told = |current, told| {
+        let rung = if current == 0 { Rung::Zero } else { Rung::Active };
+        Resting { current, told, rung, ..Resting::default() }.decide(&learnt).idle.map(|idle| idle.rung)
+    };
+    assert_eq!([told(0, None), told(0, Some(3_600))], [Some(Rung::Zero); 2]);
+    assert_eq!([told(1, None), told(1, Some(0)), told(1, Some(3_600))], [None, None, Some(Rung::Parked)]);
+}
