@@ -30,6 +30,7 @@ pub mod route;
 pub mod runtime;
 pub mod scale;
 pub mod shutdown;
+pub mod starts;
 pub mod telemetry;
 pub mod tls;
 pub mod turns;

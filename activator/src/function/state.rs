@@ -373,6 +373,7 @@ mod cause;
 mod owning;
 mod parked;
 mod slots;
+mod starting;
 mod stepdown;
 
 pub use parked::Shown;
