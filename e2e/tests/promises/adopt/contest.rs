@@ -1,10 +1,11 @@
 //! Who else writes what was taken over is named, with what to do about it: whoever restores the Service's selector, and whoever sets the replicas.
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Event, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use pilotlight_crds::condition::{FOREIGN_WRITER, READY, REPLICAS_CONTESTED, SELECTOR_CONTESTED};
+use pilotlight_crds::condition::{FOREIGN_WRITER, READY, REPLICAS_CONTESTED, ROUTE_READY, SELECTOR_CONTESTED};
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::stage::{Stage, condition};
 use pilotlight_e2e::wait::until;
@@ -21,6 +22,10 @@ async fn whoever_restores_the_selector_is_named_and_it_is_taken_away_again() -> 
     through_activators(&stage, true).await?;
     let before = stage.functions.get("web").await?;
     ensure!(condition(&before, SELECTOR_CONTESTED).is_none(), "its owner wrote it before it was taken over");
+    // Managed fields and conditions have whole seconds: what is written in that of the takeover may have been before it.
+    let routed = condition(&before, ROUTE_READY).context("it is routed")?.last_transition_time.0;
+    let over = || async { Ok(Timestamp::now().as_second() - routed.as_second()) };
+    until("the second of the takeover to be over", PATIENCE, over, |seconds| *seconds > 1).await?;
     let selector = Patch::Apply(json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"selector": {"app": "api"}},
     }));
