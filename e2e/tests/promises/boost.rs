@@ -21,7 +21,7 @@ const BOOSTED: &str = "1";
 fn spec(resources: &Value) -> Value {
     json!({
         "image": image("slow-start"),
-        "env": [{"name": "START_DURATION", "value": "8s"}],
+        "env": [{"name": "START_DURATION", "value": "20s"}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1},
         "resources": resources,
         "coldStart": {"cpuBoost": BOOSTED},
@@ -46,7 +46,7 @@ async fn boosts(resources: &Value, expected: &str) -> Result<()> {
         pod(&stage, "a starting pod with more CPU", |pod| cpu_limit(pod) == Some(BOOSTED) && !is_ready(pod)),
     );
     let starting = starting?;
-    ensure!(answer?.text().starts_with("Ready after 8s"), "it was answered before it was ready");
+    ensure!(answer?.text().starts_with("Ready after 20s"), "it was answered before it was ready");
     let started =
         pod(&stage, "its CPU as its spec says", |pod| cpu_limit(pod) == Some(NORMAL) && is_ready(pod)).await?;
     assert_eq!((started.uid(), restarts(&started)), (starting.uid(), 0));
