@@ -102,7 +102,7 @@ fn a_request_under_way_is_no_silence_and_the_rung_says_whether_pods_run() {
 
 #[test]
 fn pods_that_stay_are_throttled_once_silence_is_long_enough_for_that() {
-    let throttled = Step { after_seconds: 20, rung: Rung::Throttled, replicas: 1 };
+    let throttled = Step { after_seconds: 20, rung: Rung::Throttled, replicas: None };
     let policy = Policy { steps: vec![throttled, Step::to_zero(60)], ..Situation::default().policy };
     let at = |millis| Situation { policy: policy.clone(), ..Situation::default() }.silent_for(millis);
     let look = |situation: Situation| {
