@@ -154,7 +154,7 @@ fn the_next_look_is_when_time_alone_could_change_something() {
     }
     assert_eq!(wait(&Situation { span: None, ..kept() }.decide()), None, "there is nothing that silence could change");
     let mut throttled = kept();
-    throttled.policy.steps.push(Step { after_seconds: 20, rung: Rung::Throttled, replicas: 2 });
+    throttled.policy.steps.push(Step { after_seconds: 20, rung: Rung::Throttled, replicas: Some(2) });
     assert_eq!(wait(&Situation { span: None, ..throttled }.decide()), Some(2_000), "silence could");
     assert_eq!(wait(&Situation::default().with(3).decide()), Some(2_000));
     let at_zero = Situation { current: 0, ready: 0, ..Situation::default() };
