@@ -330,6 +330,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_under_way_in_the_past_is_that_of_all_at_the_end_of_its_last_second() {
+        let (coverage, mut windows) = two(60, 60);
+        windows.record(A, Second(29), Sample { queued: 3, ..busy(10) });
+        windows.record(B, Second(29), Sample { queued: 4, ..busy(20) });
+        for (until, under_way) in [(29, (0, 20)), (30, (7, 30)), (31, (0, 20))] {
+            let load = windows.load_until(&coverage, Second(until), &Policy::default(), None);
+            assert_eq!((load.queued, load.in_flight), under_way, "until {until} s");
+            assert_eq!(load.last_active, Some(Second(until).start()));
+        }
+    }
+
+    #[test]
     fn forgetting_empties_but_keeps_the_time_of_the_last_request() {
         let (coverage, mut windows) = two(60, 60);
         windows.forget_before(Second(61));

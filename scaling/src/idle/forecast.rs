@@ -130,6 +130,20 @@ mod tests {
     }
 
     #[test]
+    fn what_scatters_may_be_prepared_for_in_all_of_its_stretch() {
+        let mut gaps = Gaps::default();
+        for gap in [260_000, 320_000] {
+            gaps.observe(2_000, gap);
+        }
+        let bin = bin_of(260_000).unwrap();
+        let expected = gaps.expected(bin);
+        assert_eq!((expected.trusted, expected.around), (true, None));
+        let found = intervals(&gaps, 2_000, &[400]);
+        let ahead: Vec<_> = found.iter().filter(|one| one.prewarm).collect();
+        assert_eq!((ahead[0].from, ahead[ahead.len() - 1].until), (edge(bin) - 400, edge(bin + 1)));
+    }
+
+    #[test]
     fn what_is_past_of_a_stretch_is_not_expected_again() {
         let mut gaps = Gaps::default();
         for _ in 0..10 {

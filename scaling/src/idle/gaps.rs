@@ -285,16 +285,22 @@ mod tests {
         assert!((1..ONE / 2).contains(&bin.ended), "{bin:?}");
         bin.end(10_000);
         assert_eq!((bin.place, bin.spread), (10_000, UNIFORM), "what was long ago says nothing about where");
+        for (ended, spread) in [(89, 4_000 + UNIFORM / 8), (90, 5_334)] {
+            let mut bin = Bin { at_risk: 200, ended, place: 30_000, spread: 6_000 };
+            bin.end(34_000);
+            assert_eq!(bin.spread, spread, "a second gap and a third, when {ended} were left of those before");
+        }
     }
 
     #[test]
     fn what_would_be_expected_in_half_of_its_stretch_is_expected_anywhere() {
-        let mut gaps = Gaps::default();
-        for gap in [286_460, 290_521] {
-            gaps.observe(2_000, gap);
+        // From 20,158 to 25,398 ms; 1,309 ms to either side of the middle, and 1,310.
+        for (spread, around) in [(4_416, Some((21_469, 24_087))), (4_420, None)] {
+            let mut gaps = Gaps::default();
+            gaps.0[13] = Bin { at_risk: 128, ended: 128, place: 32_768, spread };
+            let expected = gaps.expected(13);
+            assert_eq!((expected.trusted, expected.around.map(|(from, until, _)| (from, until))), (true, around));
         }
-        let expected = gaps.expected(bin_of(290_000).unwrap());
-        assert_eq!((expected.trusted, expected.around), (true, None));
     }
 
     #[test]

@@ -218,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn who_is_started_ahead_costs_a_pod_and_the_rest_of_the_wait_for_it() {
+        let prices = Prices::default();
+        let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: None };
+        let terms = Terms { prices: &prices, footprint, wakes: Wakes::default(), available: Rungs::PLAIN };
+        let soon = [Interval { from: 2_000, until: 3_000, chance: 0.5, prewarm: true }];
+        let started = Plan::new(&terms, &soon).at(0, Rung::Zero);
+        let (expected, waits) = cost(&terms, &soon, Rung::Zero, &[Rung::Active, Rung::Zero]).unwrap();
+        assert_eq!(started.rung, Rung::Active);
+        assert!((started.cost - expected).abs() < 1e-6, "{} {expected}", started.cost);
+        // Half of those who come do so within the second, of which a start takes 324 ms; the others later, at zero.
+        assert!((started.wait_millis - waits).abs() < 1e-9 && (waits - 188.244).abs() < 1e-9, "{waits}");
+    }
+
+    #[test]
     fn of_what_costs_the_same_the_dearer_rung_is_taken() {
         let outlook = |rung, cost| Outlook { rung, cost, wait_millis: 0.0 };
         let options = [outlook(Rung::Active, 2.0), outlook(Rung::Throttled, 1.0), outlook(Rung::Zero, 1.0)];

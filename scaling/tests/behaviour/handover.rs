@@ -1,8 +1,9 @@
 //! A change of leaders: whoever begins late decides as one would who had looked on all along, and removes nothing while it cannot know.
 
-use pilotlight_scaling::idle::{Rungs, Step};
+use pilotlight_scaling::idle::{Footprint, Gap, Learnt, Prices, Rungs, Step};
 use pilotlight_scaling::{
-    Cause, Coverage, Decision, Input, Memory, Millis, Origin, Policy, Second, Windows, decide, look_back,
+    Adaptive, Cause, Coverage, Decision, Input, Memory, Millis, Origin, Policy, Rung, Second, Windows, decide,
+    look_back,
 };
 use proptest::prelude::*;
 
@@ -14,13 +15,15 @@ struct Watched {
     coverage: Coverage,
     windows: Windows,
     pods: u32,
+    /// What the adaptive policy goes by; `None`: the steps decide.
+    learnt: Option<Learnt>,
 }
 
 impl Watched {
     fn new(policy: Policy, pods: u32) -> Self {
         let mut coverage = Coverage::default();
         coverage.join(A, Millis(0), Origin::Unknown);
-        Self { policy, coverage, windows: Windows::default(), pods }
+        Self { policy, coverage, windows: Windows::default(), pods, learnt: None }
     }
 
     fn tell(&mut self, second: u64, requests: u32) {
@@ -33,6 +36,15 @@ impl Watched {
     fn decide(&self, seconds: u64, memory: &Memory) -> Decision {
         let (stable, panic) = (self.policy.stable_seconds(), self.policy.panic_seconds());
         let load = self.windows.load(&self.coverage, stable, panic, memory.awake_since());
+        let prices = Prices::default();
+        let adaptive = self.learnt.as_ref().map(|learnt| Adaptive {
+            since: Millis(0),
+            began: Millis(0),
+            rung: Rung::Active,
+            footprint: Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: None },
+            prices: &prices,
+            learnt,
+        });
         let mut input = Input {
             now: Second(seconds).start(),
             policy: &self.policy,
@@ -43,8 +55,8 @@ impl Watched {
             start_millis: Some(1_000),
             floor: None,
             floor_until: None,
-            available: Rungs::ALL,
-            adaptive: None,
+            available: Rungs::PLAIN,
+            adaptive,
             memory,
         };
         let hindsight = look_back(&input, &self.windows, &self.coverage);
@@ -151,17 +163,26 @@ fn there_is_nothing_to_look_back_at_without_pods_or_without_a_past() {
 
 #[test]
 fn who_looks_back_knows_of_silence_only_as_far_as_of_load() {
-    // At rest for four hundred seconds, of which it looks back at forty; a hundred of them would have to be known.
-    let mut watched = Watched::new(Policy { steps: vec![Step::to_zero(300)], ..policy(100) }, 2);
-    for second in 0..400 {
-        watched.tell(second, 0);
+    // At rest for four hundred seconds, of which it looks back at forty; a hundred of them would have to be known. A Function that is called
+    // every hour would have gone long ago.
+    let mut hourly = Learnt::default();
+    for call in 0..20 {
+        let at = |call: u64| Millis(call * 3_600_000);
+        hourly.observe_gap(Gap { began: at(call), ended: at(call), next: at(call + 1) });
     }
-    let unheard = watched.decide(410, &Memory::beginning(Second(410).start()));
-    assert_eq!((unheard.replicas, unheard.reason.code()), (2, "DataMissing"));
-    for second in 400..411 {
-        watched.tell(second, 0);
+    for learnt in [None, Some(hourly)] {
+        let mut watched =
+            Watched { learnt, ..Watched::new(Policy { steps: vec![Step::to_zero(300)], ..policy(100) }, 2) };
+        for second in 0..400 {
+            watched.tell(second, 0);
+        }
+        let unheard = watched.decide(410, &Memory::beginning(Second(410).start()));
+        assert_eq!((unheard.replicas, unheard.reason.code()), (2, "DataMissing"));
+        for second in 400..411 {
+            watched.tell(second, 0);
+        }
+        watched.tell(411, 1);
+        let heard = watched.decide(412, &unheard.memory);
+        assert_eq!(heard.reason.cause, Cause::HistoryMissing { wanted: 1, seconds: 100 });
     }
-    watched.tell(411, 1);
-    let heard = watched.decide(412, &unheard.memory);
-    assert_eq!(heard.reason.cause, Cause::HistoryMissing { wanted: 1, seconds: 100 });
 }

@@ -96,6 +96,21 @@ fn waiting_weighs_four_times_as_much_until_five_gaps_are_known() {
 }
 
 #[test]
+fn what_staying_active_would_cost_is_told_whatever_is_done_instead() {
+    let learnt = called(&[86_400_000; 12]);
+    let told = |available: Rungs, rung: Rung, idle: u64| match look(&learnt, available, rung, idle).reason {
+        IdleReason::Cheapest { cost, active_cost, .. } => (cost, active_cost),
+        reason => panic!("{reason}"),
+    };
+    for idle in [30_000, 7_200_000, 43_200_000] {
+        let (parked, active) = told(Rungs::ALL, Rung::Parked, idle);
+        let (zero, also) = told(Rungs::PLAIN, Rung::Zero, idle);
+        assert_eq!(active, also, "{idle} ms");
+        assert!(active > 4 * parked && active > 4 * zero, "{idle} ms: {active}, {parked}, {zero}");
+    }
+}
+
+#[test]
 fn where_there_are_only_pods_or_none_a_timer_is_started_from_zero() {
     let mut learnt = called(&[3_600_000; 20]);
     learnt.observe_wake(Rung::Zero, 5_000);
