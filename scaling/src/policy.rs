@@ -196,6 +196,7 @@ mod tests {
         assert_eq!(target(0, 10), 7_000);
         assert_eq!(target(20, 0), 14_000);
         assert_eq!(target(20, 10), 7_000);
+        assert_eq!(target(5, 10), 3_500);
         assert_eq!(target(0, 1), 700);
     }
 

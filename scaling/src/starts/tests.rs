@@ -107,6 +107,7 @@ fn what_was_found_out_is_put_to_the_test_again() {
     assert_eq!(seen[..4], [8, 4, 4, 4], "down, down, settled");
     let trials = seen[4..].iter().filter(|limit| **limit == 2 * LEAST).count();
     assert_eq!(trials, 3, "{seen:?}");
+    assert!(seen[4..].iter().all(|limit| *limit <= 2 * LEAST), "what is not worth it is undone: {seen:?}");
     // The cluster has grown.
     for _ in 0..60 {
         round(&mut limit, &mut now, 400);

@@ -185,11 +185,11 @@ fn a_minimum_keeps_what_it_says() {
 }
 
 #[test]
-fn the_first_request_brings_the_activation_replicas_once() {
+fn the_first_request_after_zero_brings_the_activation_replicas_once() {
     let policy = Policy { activation_replicas: 4, ..ten_each() };
     let mut simulation = Simulation::new(policy, 0);
     simulation.start_seconds = 3;
-    let seen = table(&mut simulation, &[(2, Some(0)), (90, Some(5)), (70, Some(0))]);
+    let seen = table(&mut simulation, &[(2, Some(0)), (90, Some(5)), (70, Some(0)), (5, Some(5))]);
     assert_eq!(
         seen,
         "
@@ -202,6 +202,8 @@ fn the_first_request_brings_the_activation_replicas_once() {
      66     5         1  StableWindow
     152     0         0  Idle
     153     0         0  AtZero
+    163     5         4  ActivationReplicas
+    166     5         4  PeakLoad
 "
     );
 }
