@@ -252,10 +252,7 @@ async fn cold_then_warm(timing: TimingHeaders) -> (HeaderMap, HeaderMap) {
 #[tokio::test(flavor = "multi_thread")]
 async fn timing_is_told_as_configured() {
     let (cold, warm) = cold_then_warm(TimingHeaders::All).await;
-    assert_eq!(
-        names(&cold["server-timing"]),
-        ["queue", "admitted", "patched", "pod-seen", "ip-seen", "reachable", "upstream"]
-    );
+    assert_eq!(names(&cold["server-timing"]), ["queue", "patched", "pod-seen", "ip-seen", "reachable", "upstream"]);
     assert_eq!(names(&warm["server-timing"]), ["queue", "upstream"]);
     assert!(warm["server-timing"].to_str().unwrap().starts_with("queue;dur=0.000"), "it did not wait: {warm:?}");
     let (cold, warm) = cold_then_warm(TimingHeaders::Cold).await;
