@@ -30,7 +30,6 @@ pub mod route;
 pub mod runtime;
 pub mod scale;
 pub mod shutdown;
-pub mod starts;
 pub mod telemetry;
 pub mod tls;
 pub mod turns;

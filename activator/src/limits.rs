@@ -30,10 +30,6 @@ pub struct Limits {
     pub max_connecting: usize,
     /// Lanes: threads that serve requests.
     pub threads: usize,
-    /// How long a Function may wait until it may start, beside others that do.
-    pub start_patience: Duration,
-    /// How long a start keeps others waiting. What takes longer waits for something else than for a processor.
-    pub start_overdue: Duration,
 }
 
 /// What an activator adds to a request that it relays to another one: fields, and bytes unless the host's name is enormous.
@@ -61,8 +57,6 @@ impl Default for Limits {
             connect_timeout: Duration::from_millis(250),
             max_connecting: 64,
             threads: 1,
-            start_patience: Duration::from_secs(10),
-            start_overdue: Duration::from_secs(3),
         }
     }
 }

@@ -17,7 +17,6 @@ use prometheus_client::registry::Registry;
 use crate::beacon::metrics::BeaconMetrics;
 use crate::function::telemetry::BalanceMetrics;
 use crate::index::FunctionKey;
-use crate::starts::metrics::StartMetrics;
 use crate::telemetry::Telemetry;
 use crate::tls::metrics::TlsMetrics;
 use histogram::Durations;
@@ -27,7 +26,7 @@ pub use series::{FunctionMetrics, Series};
 use series::LazyDurations;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-const PHASES: [&str; 6] = ["admitted", "patched", "pod-seen", "beacon", "ip-seen", "reachable"];
+const PHASES: [&str; 5] = ["patched", "pod-seen", "beacon", "ip-seen", "reachable"];
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,8 +76,6 @@ pub struct Metrics {
     balance: BalanceMetrics,
     /// Of beacons.
     pub beacons: BeaconMetrics,
-    /// Of starts.
-    pub starts: StartMetrics,
     /// Of TLS towards clients.
     pub tls: TlsMetrics,
     /// Requests for host names that no Function answers to.
@@ -125,7 +122,6 @@ impl Metrics {
             connections: Gauge::default(),
             balance: BalanceMetrics::default(),
             beacons: BeaconMetrics::default(),
-            starts: StartMetrics::default(),
             tls: TlsMetrics::default(),
             unrouted: Counter::default(),
         };
@@ -174,7 +170,6 @@ impl Metrics {
         registry.register("client_connections", "Client connections", metrics.connections.clone());
         metrics.balance.register(registry);
         metrics.beacons.register(registry);
-        metrics.starts.register(registry);
         metrics.tls.register(registry);
         registry.register(
             "unrouted_requests",

@@ -36,7 +36,6 @@ use crate::relay::line::Peers;
 use crate::route::Domains;
 use crate::scale::{KubeScale, ScalePort};
 use crate::shutdown::{DrainSettings, drain};
-use crate::starts::Starts;
 use crate::telemetry::{Telemetry, TelemetryConfig};
 use crate::tls::{HandshakeLimits, TlsServer, reload};
 use crate::turns::Turns;
@@ -61,8 +60,6 @@ pub struct Shared {
     pub turns: PerLane<Arc<Turns>>,
     /// How pods are reached.
     pub dial: Dial,
-    /// Who may start.
-    pub starts: Starts,
     /// The pods that are probed.
     pub probed: Crowd,
     /// Where samples go.
@@ -99,9 +96,7 @@ pub struct Shared {
 impl Shared {
     /// For an activator that starts now, and serves requests in the runtime that this is called in.
     pub fn new(limits: Limits, scale: Arc<dyn ScalePort>, trust: Trust, telemetry: Telemetry) -> Self {
-        let metrics = Arc::new(Metrics::new(&telemetry));
         Self {
-            starts: Starts::new(&metrics.starts, &limits),
             lanes: Arc::new(Lanes::here()),
             turns: PerLane::new(limits.threads),
             connections: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
@@ -113,7 +108,7 @@ impl Shared {
             dial: Dial::default(),
             probed: Crowd::default(),
             publisher: Publisher::default(),
-            metrics,
+            metrics: Arc::new(Metrics::new(&telemetry)),
             trust,
             telemetry,
             epoch: Instant::now(),

@@ -9,7 +9,6 @@ use tracing::{info, warn};
 use crate::function::FunctionCell;
 use crate::index::PodView;
 use crate::scale::{Scale, ScaleError};
-use crate::starts::Start;
 
 /// How often a wake is asserted again.
 pub const ASSERT_EVERY: Duration = Duration::from_secs(1);
@@ -86,13 +85,9 @@ pub fn next_retry(last: Option<Duration>) -> Duration {
 /// Runs until nothing waits for a wake. There is one for each Function at most ([`FunctionCell::ensure_wake`]).
 pub async fn run(cell: Arc<FunctionCell>) {
     let mut retry: Option<Duration> = None;
-    let mut start = Start::default();
     while let Some(need) = cell.wake_step().await {
-        if !start.may(&cell, &need).await {
-            continue;
-        }
         let (result, look_at) = match need {
-            Need::Nothing => break,
+            Need::Nothing => return,
             Need::Look { at } => (Ok(()), at),
             Need::Wake { deployment, replicas, beside, look_at } => {
                 (wake(&cell, &deployment, replicas, beside).await, look_at)
@@ -138,7 +133,6 @@ pub async fn run(cell: Arc<FunctionCell>) {
             let _ = tokio::time::timeout(pause, cell.wake_changed()).await;
         }
     }
-    start.see(&cell);
 }
 
 async fn wake(cell: &FunctionCell, deployment: &str, replicas: i32, beside: i32) -> Result<(), ScaleError> {

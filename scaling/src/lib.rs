@@ -5,8 +5,7 @@
 //! has told about, [`Windows`] keeps one Function's load in them, and [`decide`] turns the [`Load`] into a [`Decision`].
 //! Who begins to decide late [looks back](look_back) first. Beside load there is the time of day: [`scheduled`] says which floor cron schedules ask for at a moment, and until when.
 //!
-//! What an idle Function should cost meanwhile is another question, and [`idle`] answers it. How many Functions may be starting at once is one for
-//! all of them together ([`StartLimit`]).
+//! What an idle Function should cost meanwhile is another question, and [`idle`] answers it.
 //!
 //! What always holds: no data is not zero. A second that an activator did not tell about is filled with its last share, and
 //! nothing is scaled down on it.
@@ -23,7 +22,6 @@ mod policy;
 mod reason;
 mod rest;
 mod schedule;
-mod starts;
 mod time;
 mod windows;
 
@@ -38,6 +36,5 @@ pub use policy::{Metric, Policy, Target};
 pub use reason::{Bound, Cause, Reason};
 pub use rest::{Adaptive, is_fresh};
 pub use schedule::{Schedule, ScheduleError, Scheduled, scheduled};
-pub use starts::{Begun, StartLimit};
 pub use time::{Millis, Second};
 pub use windows::{Sample, Windows};

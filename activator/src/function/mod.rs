@@ -12,7 +12,6 @@ pub mod ramp;
 mod restoring;
 pub mod retry;
 pub mod samples;
-mod starting;
 pub mod state;
 pub mod telemetry;
 pub mod trace;

@@ -78,11 +78,6 @@ impl Sampler {
         self.start_millis = Some(after_millis);
     }
 
-    /// What the last wake took, in ms.
-    pub fn last_start(&self) -> Option<u64> {
-        self.start_millis
-    }
-
     /// So many are in flight and waiting from now on.
     pub fn set(&mut self, now_micros: u64, in_flight: u32, queued: u32) {
         self.advance(now_micros);

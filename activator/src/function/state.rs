@@ -373,7 +373,6 @@ mod cause;
 mod owning;
 mod parked;
 mod slots;
-mod starting;
 mod stepdown;
 
 pub use parked::Shown;

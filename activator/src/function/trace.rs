@@ -7,8 +7,6 @@ use std::time::Instant;
 pub struct WakeTrace {
     /// A request found no ready pod.
     pub began: Instant,
-    /// It was its turn to start.
-    pub admitted: Option<Instant>,
     /// `/scale` says one replica or more.
     pub patched: Option<Instant>,
     /// A pod showed up in the watch.
@@ -24,13 +22,12 @@ pub struct WakeTrace {
 impl WakeTrace {
     /// A wake that begins now.
     pub fn new(began: Instant) -> Self {
-        Self { began, admitted: None, patched: None, pod_seen: None, beacon: None, ip_seen: None, reachable: None }
+        Self { began, patched: None, pod_seen: None, beacon: None, ip_seen: None, reachable: None }
     }
 
     /// The phases that were reached, in order, with their names.
     pub fn phases(&self) -> impl Iterator<Item = (&'static str, Instant)> {
         [
-            ("admitted", self.admitted),
             ("patched", self.patched),
             ("pod-seen", self.pod_seen),
             ("beacon", self.beacon),

@@ -28,7 +28,6 @@ mod pressure;
 mod proxy;
 mod relay;
 mod retry;
-mod starts;
 mod streams;
 mod telemetry;
 mod throttle;
