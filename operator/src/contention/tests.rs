@@ -1,3 +1,5 @@
+//! Who else writes a field, as managed fields and the cache tell of it.
+
 use super::*;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, Time};
 use pilotlight_crds::Function;
