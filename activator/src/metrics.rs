@@ -223,6 +223,8 @@ impl Metrics {
 
     /// Drops the series of a Function that is gone.
     pub fn forget(&self, function: &FunctionMetrics) {
+        // Whoever still has hold of the Function must not make them anew.
+        function.make();
         let key = function.key();
         for class in CLASSES {
             self.requests.remove(&class_labels(key, class));
@@ -306,6 +308,10 @@ mod tests {
         assert!(!function.exist() && !text(&metrics).contains("hello"));
         function.wakes.inc();
         assert!(function.exist() && text(&metrics).contains("hello"));
+        let gone = metrics.function(&FunctionKey::new("shop", "gone"));
+        metrics.forget(&gone);
+        gone.wakes.inc();
+        assert!(!text(&metrics).contains("gone"), "a deleted Function leaves nothing");
         let histograms = |text: &str| text.lines().filter(|line| line.contains("duration_seconds_count{")).count();
         assert_eq!(histograms(&text(&metrics)), 0);
         function.finished(StatusCode::OK, Duration::from_millis(1));

@@ -56,6 +56,11 @@ impl FunctionMetrics {
         &self.key
     }
 
+    /// Makes the series, where there are none yet.
+    pub(super) fn make(&self) -> &Series {
+        self.series.get_or_init(|| Box::new(self.all.series(&self.key)))
+    }
+
     /// Whether anything was told of it.
     pub fn exist(&self) -> bool {
         self.series.get().is_some()
@@ -70,7 +75,7 @@ impl Deref for FunctionMetrics {
     type Target = Series;
 
     fn deref(&self) -> &Series {
-        self.series.get_or_init(|| Box::new(self.all.series(&self.key)))
+        self.make()
     }
 }
 
