@@ -244,21 +244,23 @@ impl<C: Cluster> Evaluation<C> {
             let schedules = &function.spec.scaling.schedules;
             let (scheduled, floor_until) = self.calendar.floor(key, schedules, jiff::Timestamp::now(), now);
             let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open(), scheduled);
+            let policy = situation::policy(function);
+            let floored = floor.as_ref().map_or(0, |floor| floor.replicas).max(policy.min_replicas) > 0;
             let scene = Scene {
-                policy: situation::policy(function),
+                policy,
                 current: active.replicas,
                 ready: active.ready,
                 floor,
                 floor_until,
                 led_since: self.led_since(key),
                 rung,
-                available: situation::available(&function.spec, |rung| self.inbox.refuses(key, rung)),
+                available: situation::available(&function.spec, floored, |rung| self.inbox.refuses(key, rung)),
                 adaptive: function.spec.scaling.is_adaptive().then(|| {
                     let target = self.target(key, function);
                     footprint::expected(&footprint::asked(&function.spec, target.as_deref()))
                 }),
             };
-            let wanted = situation::wanted(&function.spec);
+            let wanted = situation::wanted(&function.spec, floored);
             let (step, check) = self.decide(key, active, &scene, wanted, &pods, trigger, now);
             next = [next, check].into_iter().flatten().min();
             // Floors of new revisions come first, revisions out of use last.

@@ -127,10 +127,9 @@ fn steps(scaling: &Scaling) -> Vec<IdleStep> {
 }
 
 /// The rungs that a Function's pods can be on. What its author states is tried, whatever its pods look like and `refused`; the adaptive policy leaves out
-/// what the cluster refused, and what could do harm: a process without CPU may fail a liveness probe, and would be restarted.
-pub(super) fn available(spec: &FunctionSpec, refused: impl Fn(Rung) -> bool) -> Rungs {
-    // Pods of a Deployment that was taken over are never changed.
-    if spec.target_ref.is_some() {
+/// what the cluster refused, and what could do harm: a process without CPU may fail a liveness probe, and would be restarted. `floored`: a floor keeps pods.
+pub(super) fn available(spec: &FunctionSpec, floored: bool, refused: impl Fn(Rung) -> bool) -> Rungs {
+    if left_alone(spec, floored) {
         return Rungs::PLAIN;
     }
     if !spec.scaling.is_adaptive() {
@@ -145,13 +144,20 @@ pub(super) fn available(spec: &FunctionSpec, refused: impl Fn(Rung) -> bool) -> 
     left_out.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))
 }
 
-/// The rungs that the spec may ever ask for.
-pub(super) fn wanted(spec: &FunctionSpec) -> Rungs {
-    if spec.target_ref.is_some() {
+/// Whether pods are only started and removed: those of a Deployment that was taken over are never changed, and whoever asks for a floor of pods and for no
+/// rung means pods that run.
+fn left_alone(spec: &FunctionSpec, floored: bool) -> bool {
+    let unasked = spec.scaling.is_adaptive() && spec.scaling.idle.is_none();
+    spec.target_ref.is_some() || (floored && unasked)
+}
+
+/// The rungs that the spec may ask for, `floored` as long as a floor keeps pods.
+pub(super) fn wanted(spec: &FunctionSpec, floored: bool) -> Rungs {
+    if left_alone(spec, floored) {
         return Rungs::PLAIN;
     }
     let all = [(policy::IdleRung::Throttled, Rung::Throttled), (policy::IdleRung::Parked, Rung::Parked)];
-    let unasked = all.into_iter().filter(|(asked, _)| !spec.scaling.asks_for(*asked));
+    let unasked = all.into_iter().filter(|(asked, _)| !spec.scaling.may_use(*asked));
     unasked.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))
 }
 

@@ -47,6 +47,21 @@ pub enum IdleReason {
         /// What staying Active until then would be expected to cost, in MiB·s.
         active_cost: u64,
     },
+    /// Too few gaps are known for a process to be kept running any longer.
+    LittleKnown {
+        /// The rung without a process that costs the least.
+        rung: Rung,
+        /// How long it has been idle, in ms.
+        idle_millis: u64,
+        /// Gaps known, weighted by age.
+        known: u32,
+        /// From how many on a process may run for longer.
+        needed: u32,
+        /// For how long it is kept running until then, in ms.
+        kept_millis: u64,
+        /// How long it will have been idle when the rung changes, in ms. `None`: it stays until a request comes.
+        until_millis: Option<u64>,
+    },
     /// A request is expected soon, and a pod is started ahead of it.
     Prewarm {
         /// How long it has been idle, in ms.
@@ -70,6 +85,7 @@ impl IdleReason {
             Self::Step { instead: None, .. } => "IdleStep",
             Self::Step { instead: Some(_), .. } => "IdleStepSubstituted",
             Self::Cheapest { .. } => "LeastExpectedCost",
+            Self::LittleKnown { .. } => "LittleKnown",
             Self::Prewarm { .. } => "Prewarm",
         }
     }
@@ -107,6 +123,15 @@ impl fmt::Display for IdleReason {
                 write!(
                     f,
                     "idle for {idle}: by {gaps} known gaps the next request waits {wait} on average for an expected {cost} MiB·s, {beside}"
+                )
+            }
+            Self::LittleKnown { rung, idle_millis, known, needed, kept_millis, until_millis } => {
+                let (idle, kept) = (Time(*idle_millis), Time(*kept_millis));
+                let until = until_millis.map(|until| format!("it has been idle for {}", Time(until)));
+                let until = until.unwrap_or_else(|| "a request comes".to_owned());
+                write!(
+                    f,
+                    "idle for {idle}: with {known} of {needed} gaps known it is not kept running for longer than {kept}; {rung} until {until}"
                 )
             }
             Self::Prewarm { idle_millis, stay_millis, percent, gaps } => write!(
@@ -161,6 +186,14 @@ mod tests {
             active_cost: 5_000,
         };
         let step = |instead| IdleReason::Step { idle_millis: 61_500, after_seconds: 60, rung: Rung::Parked, instead };
+        let little = |rung, until_millis| IdleReason::LittleKnown {
+            rung,
+            idle_millis: 61_000,
+            known: 2,
+            needed: 5,
+            kept_millis: 60_000,
+            until_millis,
+        };
         let table = [
             (
                 IdleReason::Settling { idle_millis: 1_250, hold_millis: 2_000 },
@@ -192,6 +225,16 @@ mod tests {
                 cheapest(Rung::Active),
                 "LeastExpectedCost",
                 "idle for 2.0 s: by 7 known gaps the next request waits 12 ms on average for an expected 900 MiB·s, and no other rung costs less",
+            ),
+            (
+                little(Rung::Parked, Some(11_000_000)),
+                "LittleKnown",
+                "idle for 61 s: with 2 of 5 gaps known it is not kept running for longer than 60 s; Parked until it has been idle for 183 min",
+            ),
+            (
+                little(Rung::Zero, None),
+                "LittleKnown",
+                "idle for 61 s: with 2 of 5 gaps known it is not kept running for longer than 60 s; Zero until a request comes",
             ),
             (
                 IdleReason::Prewarm { idle_millis: 3_599_000, stay_millis: 36_000_000, percent: 93, gaps: 24 },

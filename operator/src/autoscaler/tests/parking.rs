@@ -252,7 +252,7 @@ fn the_adaptive_policy_parks_where_that_frees_something_and_the_cluster_lets_it(
             spec[key] = value.clone();
         }
         let spec = serde_json::from_value(spec).unwrap();
-        available(&spec, |rung| Some(rung) == refused).contains(Rung::Parked)
+        available(&spec, false, |rung| Some(rung) == refused).contains(Rung::Parked)
     };
     assert!(can(json!({}), None));
     assert!(can(json!({}), Some(Rung::Throttled)));
@@ -283,10 +283,10 @@ fn a_shape_that_forbids_the_rung_takes_the_next_best_one() {
         serde_json::from_value::<FunctionSpec>(spec).unwrap()
     };
     let fit = spec(json!({}));
-    assert_eq!((unfit(&fit), available(&fit, |_| false).substitute(Rung::Parked)), (None, Rung::Parked));
+    assert_eq!((unfit(&fit), available(&fit, false, |_| false).substitute(Rung::Parked)), (None, Rung::Parked));
     let commanded = spec(json!({"command": ["/app"]}));
     assert!(unfit(&commanded).unwrap().contains("spec.command"));
-    assert_eq!(available(&commanded, |_| false).substitute(Rung::Parked), Rung::Zero);
+    assert_eq!(available(&commanded, false, |_| false).substitute(Rung::Parked), Rung::Zero);
     assert!(unfit(&spec(json!({"coldStart": {"beacon": "Disabled"}}))).unwrap().contains("coldStart.beacon"));
     let health = json!({"livenessProbe": {"httpGet": {"port": 9000, "path": "/health"}}});
     assert_eq!(unfit(&spec(health)), None, "its pods tell the placeholder of the port");
