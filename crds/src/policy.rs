@@ -105,6 +105,11 @@ pub struct IdleStep {
     /// request brings the function back; needs an image whose entry point is the function (no `command`), and probes by `httpGet`, `tcpSocket`
     /// or `grpc`. `Zero`: no pods; the same as `idleSeconds`.
     pub rung: IdleRung,
+    /// Pods that stay on it; the others go. Pods that a step keeps are kept until it is taken, too, and none is started for it: where load left
+    /// fewer, those stay. Floors (`minReplicas`, `minActiveReplicas`, `schedules`) win. Absent: as many as load lately asked for, in the end one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub replicas: Option<u32>,
 }
 
 /// A rung that pods can be put on.
@@ -130,7 +135,8 @@ impl Scaling {
     /// The steps down that are stated, zero after `idleSeconds` among them. Empty where the adaptive policy decides.
     pub fn idle_steps(&self) -> Vec<IdleStep> {
         let stated = self.idle.as_ref().map(|idle| idle.steps.as_slice()).unwrap_or_default();
-        let zero = self.idle_seconds.map(|after_seconds| IdleStep { after_seconds, rung: IdleRung::Zero });
+        let zero =
+            self.idle_seconds.map(|after_seconds| IdleStep { after_seconds, rung: IdleRung::Zero, replicas: None });
         stated.iter().cloned().chain(zero).collect()
     }
 

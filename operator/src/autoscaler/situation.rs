@@ -117,11 +117,14 @@ pub(super) fn policy(function: &Function) -> Policy {
 
 /// The steps that the author states for idle pods.
 fn steps(scaling: &Scaling) -> Vec<IdleStep> {
-    let step = |after_seconds: u32, rung| IdleStep { after_seconds: after_seconds.into(), rung, replicas: 1 };
-    let steps = scaling.idle_steps().into_iter().map(|stated| match stated.rung {
-        policy::IdleRung::Throttled => step(stated.after_seconds, Rung::Throttled),
-        policy::IdleRung::Parked => step(stated.after_seconds, Rung::Parked),
-        policy::IdleRung::Zero => IdleStep::to_zero(stated.after_seconds),
+    let steps = scaling.idle_steps().into_iter().map(|stated| IdleStep {
+        after_seconds: stated.after_seconds.into(),
+        rung: match stated.rung {
+            policy::IdleRung::Throttled => Rung::Throttled,
+            policy::IdleRung::Parked => Rung::Parked,
+            policy::IdleRung::Zero => Rung::Zero,
+        },
+        replicas: stated.replicas,
     });
     steps.collect()
 }

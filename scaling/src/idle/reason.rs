@@ -29,6 +29,8 @@ pub enum IdleReason {
         after_seconds: u64,
         /// The rung that it names.
         rung: Rung,
+        /// Replicas that stay there, where it says so.
+        replicas: Option<u32>,
         /// What takes that rung's place where it is not available.
         instead: Option<Rung>,
     },
@@ -108,11 +110,12 @@ impl fmt::Display for IdleReason {
                     Time(first.saturating_mul(1000))
                 )
             }
-            Self::Step { idle_millis, after_seconds, rung, instead } => {
+            Self::Step { idle_millis, after_seconds, rung, replicas, instead } => {
                 let substituted = |instead| format!("; {rung} is not available here, {instead} takes its place");
                 let (idle, after) = (Time(*idle_millis), Time(after_seconds.saturating_mul(1000)));
                 let instead = instead.map(substituted).unwrap_or_default();
-                write!(f, "idle for {idle}, scaling.idle says {rung} after {after}{instead}")
+                let replicas = replicas.map(|replicas| format!(" with {replicas} replicas")).unwrap_or_default();
+                write!(f, "idle for {idle}, scaling.idle says {rung}{replicas} after {after}{instead}")
             }
             Self::Cheapest { rung, idle_millis, gaps, wait_micros, cost, active_cost } => {
                 let (idle, wait) = (Time(*idle_millis), Micros(*wait_micros));
@@ -185,7 +188,13 @@ mod tests {
             cost: 900,
             active_cost: 5_000,
         };
-        let step = |instead| IdleReason::Step { idle_millis: 61_500, after_seconds: 60, rung: Rung::Parked, instead };
+        let step = |instead| IdleReason::Step {
+            idle_millis: 61_500,
+            after_seconds: 60,
+            rung: Rung::Parked,
+            replicas: None,
+            instead,
+        };
         let little = |rung, until_millis| IdleReason::LittleKnown {
             rung,
             idle_millis: 61_000,
@@ -211,6 +220,17 @@ mod tests {
                 "idle for 59 s, and scaling.idle has no steps",
             ),
             (step(None), "IdleStep", "idle for 61 s, scaling.idle says Parked after 60 s"),
+            (
+                IdleReason::Step {
+                    idle_millis: 30_000,
+                    after_seconds: 30,
+                    rung: Rung::Throttled,
+                    replicas: Some(2),
+                    instead: None,
+                },
+                "IdleStep",
+                "idle for 30 s, scaling.idle says Throttled with 2 replicas after 30 s",
+            ),
             (
                 step(Some(Rung::Zero)),
                 "IdleStepSubstituted",

@@ -159,6 +159,20 @@ async fn silence_ends_at_zero_with_a_reason() {
 }
 
 #[tokio::test]
+async fn a_step_that_keeps_fewer_pods_takes_the_others_away() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    silence(&activator);
+    let mut keeping = function(3_600);
+    let steps = json!({"steps": [{"afterSeconds": 5, "rung": "Throttled", "replicas": 3}]});
+    keeping.spec.scaling.idle = serde_json::from_value(steps).unwrap();
+    let mut bench = lead(&activator, keeping, 5).await;
+    let down = event(&mut bench).await;
+    assert_eq!(down.kind, ScalingEventKind::ScaledDown, "{}", down.message);
+    assert!(down.message.contains("Throttled with 3 replicas after 5.0 s"), "{}", down.message);
+    assert_eq!(bench.cluster.replicas(), 3);
+}
+
+#[tokio::test]
 async fn a_deaf_autoscaler_asks_nobody_and_lowers_nothing() {
     let activator = FakeActivator::start(Mood::Drained).await;
     let mut bench = start(&activator, 1, 1).await;
