@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::board::Board;
 use super::calendar::Calendar;
-use super::cluster::{Cluster, ClusterError};
+use super::cluster::Cluster;
 use super::control::ControlClient;
 use super::decisions::DecisionLog;
 use super::events::ScalingEvent;
@@ -29,6 +29,7 @@ use super::ledger::{FunctionKey, Ledger, Scene};
 use super::metrics::AutoscalerMetrics;
 use super::pods::PodChange;
 use super::progress::{Done, Progress};
+use super::refusals::Seen;
 use super::registry::Registry;
 use super::schedule::{Schedule, Trigger};
 use super::situation::{self, RevisionRead, Step};
@@ -246,6 +247,7 @@ impl<C: Cluster> Evaluation<C> {
             let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open(), scheduled);
             let policy = situation::policy(function);
             let floored = floor.as_ref().map_or(0, |floor| floor.replicas).max(policy.min_replicas) > 0;
+            let refused = self.refused(key, active, &pods);
             let scene = Scene {
                 policy,
                 current: active.replicas,
@@ -254,10 +256,11 @@ impl<C: Cluster> Evaluation<C> {
                 floor_until,
                 led_since: self.led_since(key),
                 rung,
-                available: situation::available(&function.spec, floored, |rung| self.inbox.refuses(key, rung)),
+                available: situation::available(&function.spec, floored, |rung| refused.refuses(&active.name, rung)),
                 adaptive: function.spec.scaling.is_adaptive().then(|| {
                     let target = self.target(key, function);
-                    footprint::expected(&footprint::asked(&function.spec, target.as_deref()))
+                    let asked = footprint::asked(&function.spec, target.as_deref());
+                    footprint::expected(&asked, refused.is_rigid(&active.name))
                 }),
             };
             let wanted = situation::wanted(&function.spec, floored);
@@ -321,14 +324,11 @@ impl<C: Cluster> Evaluation<C> {
         };
         let after = progress.finish(&done, now);
         self.schedule.at(&done.key, after.look_at, Trigger::Change);
-        if let Some(rung) = done.step.rung() {
-            match &done.outcome {
-                StepOutcome::Failed(ClusterError::Refused { code: 1.., message }) => {
-                    self.inbox.set_refusal(&done.key, rung, Some(message));
-                }
-                StepOutcome::Moved { pods: 1.. } => self.inbox.set_refusal(&done.key, rung, None),
-                _ => {}
-            }
+        if let Some(seen) = Seen::of(&done.step, &done.outcome)
+            && self.inbox.note(&done.key, &done.step.revision, seen)
+        {
+            // Where the cluster can't, another rung may be the better one.
+            self.schedule.at(&done.key, now, Trigger::Change);
         }
         if let Some(event) = after.event {
             self.tell(event);

@@ -22,7 +22,8 @@ const MARGIN_MILLIS: u64 = 250;
 const SCARCE_GAPS: u32 = 5;
 /// By this factor waiting weighs more meanwhile, so that little knowledge keeps a pod rather than letting it go.
 const SCARCE_FACTOR: u64 = 4;
-/// Milliseconds of silence after which the process of a little known Function is kept running no longer: a plan for all may be wrong by hours for one.
+/// Milliseconds of silence after which the process of a little known Function is kept running no longer: a plan for all may be wrong by hours for one. Where
+/// nothing would be reserved less without it, it stays.
 const KEPT_MILLIS: u64 = USUAL_IDLE_SECONDS as u64 * 1000;
 
 /// All that a decision about an idle Function depends on.
@@ -60,7 +61,8 @@ pub fn adapt(idle: &Idle<'_>) -> IdleDecision {
     let wakes = idle.learnt.wakes();
     let leads = [wakes.parked_millis, wakes.zero_millis].map(|wake| wake + MARGIN_MILLIS);
     let scarce = gaps.known(0) < SCARCE_GAPS;
-    let rests = idle.available.contains(Rung::Parked) || idle.available.contains(Rung::Zero);
+    let shrinks = idle.footprint.parked_mib.is_some();
+    let rests = (idle.available.contains(Rung::Parked) && shrinks) || idle.available.contains(Rung::Zero);
     // Counted as the intervals are.
     let let_go = (scarce && rests).then_some(elapsed.saturating_sub(idle_millis) + KEPT_MILLIS);
     let intervals = intervals(gaps, elapsed, &leads, let_go);

@@ -2,7 +2,7 @@
 //!
 //! Everything is priced in one currency, the MiB·s: one MiB of memory reserved for one second.
 //!
-//! What always holds: no rung costs more than the one above it, but Parked where requests cannot shrink; there it is not to be offered.
+//! What always holds: no rung costs more than the one above it, but Parked where requests cannot shrink.
 
 use super::rung::Rung;
 

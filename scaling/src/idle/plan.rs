@@ -23,7 +23,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) footprint: Footprint,
     pub(crate) wakes: Wakes,
     pub(crate) available: Rungs,
-    /// From when on no process is kept running, in ms since the gap began. `None`: it may run for ever. A rung without one must be available.
+    /// From when on no process is kept running, in ms since the gap began. `None`: it may run for ever. A rung that is cheaper without one must be available.
     pub(crate) let_go: Option<u64>,
 }
 
@@ -236,7 +236,8 @@ mod tests {
     fn who_is_started_ahead_costs_a_pod_and_the_rest_of_the_wait_for_it() {
         let prices = Prices::default();
         let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: None };
-        let terms = Terms { prices: &prices, footprint, wakes: Wakes::default(), available: Rungs::PLAIN, let_go: None };
+        let terms =
+            Terms { prices: &prices, footprint, wakes: Wakes::default(), available: Rungs::PLAIN, let_go: None };
         let soon = [Interval { from: 2_000, until: 3_000, chance: 0.5, prewarm: true }];
         let started = Plan::new(&terms, &soon).at(0, Rung::Zero);
         let (expected, waits) = cost(&terms, &soon, Rung::Zero, &[Rung::Active, Rung::Zero]).unwrap();

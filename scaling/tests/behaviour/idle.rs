@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use crate::simulation::cases;
 
 const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: Some(2) };
+/// The same where the cluster cannot shrink the requests of a parked pod.
+const RIGID: Footprint = Footprint { parked_mib: None, ..FOOTPRINT };
 /// Milliseconds of silence for which the process of a little known Function is kept running.
 const KEPT: u64 = USUAL_IDLE_SECONDS as u64 * 1000;
 
@@ -25,16 +27,24 @@ fn called(gaps: &[u64]) -> Learnt {
 }
 
 fn look(learnt: &Learnt, available: Rungs, rung: Rung, idle: u64) -> IdleDecision {
+    look_at(FOOTPRINT, learnt, available, rung, idle)
+}
+
+fn look_at(footprint: Footprint, learnt: &Learnt, available: Rungs, rung: Rung, idle: u64) -> IdleDecision {
     let prices = Prices::default();
     let (now, since) = (Millis(1_000_000 + idle), Millis(1_000_000));
-    adapt(&Idle { now, since, began: since, rung, available, footprint: FOOTPRINT, prices: &prices, learnt })
+    adapt(&Idle { now, since, began: since, rung, available, footprint, prices: &prices, learnt })
 }
 
 /// All decisions of a gap that no request ends: when, in ms, and what.
 fn gap(learnt: &Learnt, available: Rungs) -> Vec<(u64, IdleDecision)> {
+    gap_of(FOOTPRINT, learnt, available)
+}
+
+fn gap_of(footprint: Footprint, learnt: &Learnt, available: Rungs) -> Vec<(u64, IdleDecision)> {
     let (mut found, mut rung, mut idle) = (Vec::new(), Rung::Active, 0);
     loop {
-        let decision = look(learnt, available, rung, idle);
+        let decision = look_at(footprint, learnt, available, rung, idle);
         let next = decision.next_look;
         rung = decision.rung;
         found.push((idle, decision));
@@ -80,6 +90,24 @@ fn a_process_is_kept_for_a_minute_until_five_gaps_are_known_and_the_reason_says_
         assert!(words.starts_with(&format!("{expected}{then}")), "{words}");
     }
     assert_eq!([4, 5].map(|gaps| after_a_minute(gaps, Rungs::ALL).reason.code()), ["LittleKnown", "LeastExpectedCost"]);
+}
+
+#[test]
+fn a_function_whose_parked_pods_reserve_as_much_as_before_is_not_parked_for_hours() {
+    let irregular: Vec<u64> = (1..=12).map(|gap| gap * 900_000).collect();
+    for (learnt, slim) in [
+        (Learnt::default(), Rung::Parked),
+        (called(&[900_000, 5_000_000]), Rung::Parked),
+        (called(&irregular), Rung::Zero),
+    ] {
+        assert_eq!(at(&gap(&learnt, Rungs::ALL), 3_600_000), slim);
+        let rigid = gap_of(RIGID, &learnt, Rungs::ALL);
+        assert_eq!(at(&rigid, 600_000), Rung::Zero, "{rigid:?}");
+        let known = learnt != Learnt::default();
+        assert!(!known || rigid.iter().all(|(_, decision)| decision.rung != Rung::Parked), "{rigid:?}");
+    }
+    let kept = gap_of(RIGID, &called(&[900_000]), Rungs::ALL.without(Rung::Zero));
+    assert_eq!(at(&kept, u64::MAX), Rung::Throttled, "where there must be a pod it gains nothing by being parked");
 }
 
 #[test]

@@ -25,9 +25,9 @@ use crate::autoscaler::{
 };
 use crate::cache::AdoptedPods;
 
-struct Bench {
+pub(super) struct Bench {
     handle: AutoscalerHandle,
-    cluster: FakeCluster,
+    pub(super) cluster: FakeCluster,
     events: mpsc::Receiver<ScalingEvent>,
     _pods: mpsc::Sender<PodChange>,
     _functions: Writer<Function>,
@@ -41,7 +41,7 @@ impl Drop for Bench {
     }
 }
 
-fn function(idle_seconds: u32) -> Function {
+pub(super) fn function(idle_seconds: u32) -> Function {
     serde_json::from_value(json!({
         "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function",
         "metadata": { "name": "hello", "namespace": "shop", "resourceVersion": "1" },
@@ -87,7 +87,13 @@ async fn start(activator: &FakeActivator, idle_seconds: u32, replicas: u32) -> B
 
 /// A leader of this Function begins.
 async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> Bench {
-    let cluster = FakeCluster::new(replicas, vec![activator.peer("a")]);
+    lead_cluster(activator, function, FakeCluster::new(replicas, vec![activator.peer("a")])).await
+}
+
+/// The same where the cluster has pods already.
+pub(super) async fn lead_cluster(activator: &FakeActivator, function: Function, cluster: FakeCluster) -> Bench {
+    let replicas = cluster.replicas();
+    let pods_of = cluster.clone();
     let (functions, mut function_writer) = reflector::store();
     fill(&mut function_writer, vec![function]);
     let (deployment_store, mut deployments) = reflector::store();
@@ -103,7 +109,7 @@ async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> B
         functions,
         deployments: deployment_store,
         adopted: AdoptedPods::new(&no_client(), &mpsc::unbounded_channel().0),
-        pods: Arc::new(|_, _| Vec::new()),
+        pods: Arc::new(move |_, _| pods_of.with(|model| model.whole.iter().cloned().map(Arc::new).collect())),
         metrics: AutoscalerMetrics::default(),
         events: event_sender,
         shutdown: shutdown.clone(),
@@ -117,13 +123,13 @@ async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> B
     Bench { handle, cluster, events, _pods: pods, deployments, _functions: function_writer, shutdown }
 }
 
-async fn event(bench: &mut Bench) -> ScalingEvent {
+pub(super) async fn event(bench: &mut Bench) -> ScalingEvent {
     let event = tokio::time::timeout(Duration::from_secs(20), bench.events.recv()).await;
     event.expect("in time").expect("the loop runs")
 }
 
 /// A stream that tells of a minute of silence and then, every second, of silence again.
-fn silence(activator: &FakeActivator) {
+pub(super) fn silence(activator: &FakeActivator) {
     let script = activator.script();
     let mut first = batch(0, true);
     first.routes.push(RouteAck { namespace: "shop".to_owned(), name: "hello".to_owned(), port: 10_000 });

@@ -167,7 +167,7 @@ fn done_because(cause: Cause, rung: Rung, wanted: bool, past: bool, pods: &[Pod]
     step_to(rung, cause, wanted, past, &pods)
 }
 
-fn parked(name: &str) -> Pod {
+pub(super) fn parked(name: &str) -> Pod {
     let mut parked = pod(name, true);
     parked.labels_mut().insert("pilotlight.dev/rung".to_owned(), "Parked".to_owned());
     parked.annotations_mut().insert("pilotlight.dev/image".to_owned(), FUNCTION.to_owned());
@@ -194,7 +194,7 @@ fn functions_are_given_back_by_the_autoscaler_only_where_no_activator_would() {
 }
 
 /// Parked or not, with what its function requests and what was noted of that.
-fn requesting(mut pod: Pod, cpu: &str, memory: &str) -> Pod {
+pub(super) fn requesting(mut pod: Pod, cpu: &str, memory: &str) -> Pod {
     pod.annotations_mut().insert("pilotlight.dev/image".to_owned(), FUNCTION.to_owned());
     pod.annotations_mut().insert("pilotlight.dev/requests".to_owned(), "50m/64Mi".to_owned());
     let resources = json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": "1", "memory": "1Gi"}});
