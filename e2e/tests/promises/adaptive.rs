@@ -83,9 +83,13 @@ async fn rests(stage: &Stage, name: &str, rung: Rung) -> Result<()> {
     stage.ok(name, "/").await?;
     let there = |function: &Function| function.status.as_ref().is_some_and(|status| status.rung == Some(rung));
     let get = || stage.functions.get(name);
-    let function = until(&format!("{name} on {rung:?}"), PATIENCE, get, there).await?;
-    let plan = function.status.and_then(|status| status.idle).and_then(|idle| idle.plan).context("a plan")?;
-    ensure!(plan.reason.contains("it is not kept running for longer than 60 s"), "{}", plan.reason);
+    until(&format!("{name} on {rung:?}"), PATIENCE, get, there).await?;
+    let told = || stage.events("Function", name);
+    let explains = |event: &Event| {
+        let words = event.message.as_deref().unwrap_or_default();
+        words.contains("it is not kept running for longer than 60 s")
+    };
+    until("an Event with the reason", PATIENCE, told, |events: &Vec<Event>| events.iter().any(explains)).await?;
     stage.ok(name, "/").await.map(drop)
 }
 
