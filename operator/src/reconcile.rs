@@ -162,7 +162,8 @@ fn plan_revisions(context: &Context, function: &Function, observed: &Observed, p
     let uid = function.uid().unwrap_or_default();
     let name = function.name_any();
     let hash = revision_hash(&function.spec);
-    let remembered = context.with_memory(&uid, |memory| memory.revisions.clone());
+    let packed = context.with_memory(&uid, |memory| memory.revisions.clone());
+    let remembered = packed.into_iter().filter_map(|(number, revision)| Some((number, revision.open()?))).collect();
     plan(&RevisionInput {
         hash: problems.is_empty().then_some(hash.as_str()),
         build: &|number| Revision {
@@ -208,13 +209,9 @@ pub(crate) fn decide_route(
     let namespace = function.namespace().unwrap_or_default();
     let acknowledged = context.activators.acknowledged(&namespace, &function.name_any(), port);
     let ready = acknowledged.iter().any(|activator| activator.ready);
-    let unready_for = context.with_memory(&uid, |memory| {
-        if ready {
-            memory.unready_since = None;
-            return Duration::ZERO;
-        }
-        memory.unready_since.get_or_insert_with(Instant::now).elapsed()
-    });
+    let settled = context.activators.is_settled();
+    let unready_for = context
+        .with_memory(&uid, |memory| route::unready_for(&mut memory.unready_since, ready, settled, Instant::now()));
     let pods: Vec<Address> = observed.pods_of(revision).filter_map(address).collect();
     route::decide(&RouteInput { port, pod_port, acknowledged: &acknowledged, unready_for, pods: &pods })
 }
