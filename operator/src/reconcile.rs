@@ -31,8 +31,8 @@ use crate::status::{self, StatusInput, Traffic, Verdict};
 use crate::validate::{Problem, validate};
 use crate::write::{WriteError, Written, write};
 
-/// A look at everything, in case a change went unnoticed.
-pub(crate) const RESYNC: Duration = Duration::from_secs(600);
+/// A look at everything, in case a change went unnoticed: by a bug, as a watch that broke lists all anew.
+const RESYNC: Duration = Duration::from_secs(3600);
 /// The next look while pods start, a route is awaited, or a refusal may be over.
 pub(crate) const WATCHFUL: Duration = Duration::from_secs(2);
 /// The next look after the cache turned out to be behind the API server; its news comes first as a rule.
@@ -59,6 +59,11 @@ impl Error {
             Self::Write(error) => error.reason(),
         }
     }
+}
+
+/// When all is looked at again; not for all that were looked at together at once.
+pub(crate) fn resync() -> Duration {
+    RESYNC.mul_f64(rand::random_range(0.5..1.0))
 }
 
 /// Reconciles `function`.
@@ -347,6 +352,7 @@ fn next_look(
         // When nobody disputes the replicas any more the condition goes.
         let over = contested.map(|contention| contention.until().duration_since(Timestamp::now()));
         let over = over.and_then(|over| Duration::try_from(over).ok()).map(|over| over.max(WATCHFUL));
-        Action::requeue(over.map_or(RESYNC, |over| over.min(RESYNC)))
+        let resync = resync();
+        Action::requeue(over.map_or(resync, |over| over.min(resync)))
     }
 }
