@@ -32,7 +32,7 @@ use crate::validate::{Problem, validate};
 use crate::write::{WriteError, Written, write};
 
 /// A look at everything, in case a change went unnoticed: by a bug, as a watch that broke lists all anew.
-const RESYNC: Duration = Duration::from_secs(3600);
+const RESYNC: Duration = Duration::from_secs(8 * 3600);
 /// The next look while pods start, a route is awaited, or a refusal may be over.
 pub(crate) const WATCHFUL: Duration = Duration::from_secs(2);
 /// The next look after the cache turned out to be behind the API server; its news comes first as a rule.

@@ -164,21 +164,20 @@ impl<C: Cluster> Evaluation<C> {
         }
     }
 
-    /// Finds Functions that changed although nobody said so, and forgets those that are gone.
+    /// Finds Functions that changed although nobody said so, and forgets those that are gone. Costs what changed.
     fn resync(&mut self) {
         let now = self.clock.now();
-        for (namespace, name) in self.functions.names() {
+        let touched = self.functions.touched().into_iter().chain(self.deployments.touched());
+        for (namespace, name) in touched {
             let key = FunctionKey { namespace, name };
+            if !self.functions.has(&key.namespace, &key.name) {
+                self.forget(&key);
+                continue;
+            }
             let seen = self.progress.get(&key).and_then(|progress| progress.seen.as_ref());
             if !seen.is_some_and(|seen| self.stands_as(&key, seen)) {
                 self.schedule.at(&key, now, Trigger::Change);
             }
-        }
-        let functions = &self.functions;
-        let known = self.progress.keys();
-        let gone: Vec<_> = known.filter(|key| !functions.has(&key.namespace, &key.name)).cloned().collect();
-        for key in gone {
-            self.forget(&key);
         }
     }
 

@@ -54,11 +54,30 @@ struct Held<K> {
 struct Objects<K> {
     by_name: HashMap<Key, Held<K>>,
     of_function: HashMap<Key, Vec<Key>>,
+    /// Whom changes were about that nobody has asked for yet, where anybody ever does.
+    touched: Option<HashSet<Key>>,
 }
 
 impl<K> Default for Objects<K> {
     fn default() -> Self {
-        Self { by_name: HashMap::new(), of_function: HashMap::new() }
+        Self { by_name: HashMap::new(), of_function: HashMap::new(), touched: None }
+    }
+}
+
+impl<K> Objects<K> {
+    /// Notes a change of the object of this name: it is about the Function that it is labelled with, or about itself.
+    fn touch(&mut self, name: &Key, function: Option<&Key>) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(function.unwrap_or(name).clone());
+        }
+    }
+
+    /// Notes a change of all.
+    fn touch_all(&mut self) {
+        let about = self.by_name.iter().map(|(name, held)| held.function.as_ref().unwrap_or(name).clone());
+        if let Some(touched) = &mut self.touched {
+            touched.extend(about);
+        }
     }
 }
 
@@ -66,6 +85,7 @@ impl<K: Kept> Objects<K> {
     fn put(&mut self, object: K, rests: fn(&K) -> bool) {
         let Some((name, function)) = keys_of(object.meta()) else { return };
         self.remove(&name);
+        self.touch(&name, function.as_ref());
         if let Some(function) = &function {
             self.of_function.entry(function.clone()).or_default().push(name.clone());
         }
@@ -76,10 +96,12 @@ impl<K: Kept> Objects<K> {
         self.by_name.insert(name, Held { uid, version, function, form });
     }
 
-    fn remove(&mut self, name: &str) {
-        let Some(function) = self.by_name.remove(name).and_then(|held| held.function) else { return };
+    fn remove(&mut self, name: &Key) {
+        let Some(held) = self.by_name.remove(name) else { return };
+        self.touch(name, held.function.as_ref());
+        let Some(function) = held.function else { return };
         if let Some(names) = self.of_function.get_mut(&function) {
-            names.retain(|known| &**known != name);
+            names.retain(|known| known != name);
             if names.is_empty() {
                 self.of_function.remove(&function);
             }
@@ -154,6 +176,18 @@ impl<K: Kept> Shelf<K> {
         objects.by_name.keys().filter_map(|name| objects.get(name)).collect()
     }
 
+    /// The Functions, by namespace and name, that changes were about since this was asked for last, deletions included: those that the objects are
+    /// labelled with or, where they have no such label, themselves. At first all. One may ask.
+    pub fn touched(&self) -> HashSet<(String, String)> {
+        let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+        if objects.touched.is_none() {
+            objects.touched = Some(HashSet::new());
+            objects.touch_all();
+        }
+        let touched = objects.touched.as_mut().map(std::mem::take).unwrap_or_default();
+        touched.iter().filter_map(|key| split(key)).collect()
+    }
+
     /// Waits until all were listed once. Errors when whatever fills it has ended, which only a bug can cause.
     pub async fn listed(&self) -> Result<(), watch::error::RecvError> {
         self.listed.clone().wait_for(|listed| *listed).await.map(drop)
@@ -187,7 +221,14 @@ impl<K: Kept> Filler<K> {
             Event::Init => self.fresh = Objects::default(),
             Event::InitApply(object) => self.fresh.put(object, self.rests),
             Event::InitDone => {
-                let before = std::mem::replace(&mut *lock(), std::mem::take(&mut self.fresh));
+                let before = {
+                    let mut objects = lock();
+                    objects.touch_all();
+                    let before = std::mem::replace(&mut *objects, std::mem::take(&mut self.fresh));
+                    objects.touched.clone_from(&before.touched);
+                    objects.touch_all();
+                    before
+                };
                 self.told.send_replace(true);
                 return self.lost(&before);
             }

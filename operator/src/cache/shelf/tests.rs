@@ -72,6 +72,32 @@ fn a_list_takes_the_place_of_all_when_it_is_whole_and_tells_who_lost_something()
     assert_eq!((names(&shelf.of("shop", "web")), names(&shelf.of("shop", "old"))), ("web-2".into(), String::new()));
 }
 
+#[test]
+fn whoever_asks_what_was_touched_hears_of_every_change_once() {
+    let (shelf, mut filler) = Shelf::new(at_zero);
+    let touched = || {
+        let mut names: Vec<_> = shelf.touched().into_iter().map(|(_, name)| name).collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    filler.take(Event::Apply(deployment("web-1", "web", 0)));
+    assert_eq!(touched(), "web", "from before anybody asked");
+    assert_eq!(touched(), "");
+    filler.take(Event::Apply(deployment("web-1", "other", 0)));
+    assert_eq!(touched(), "other web", "it was one's, and is another's");
+    filler.take(Event::Delete(deployment("web-1", "other", 0)));
+    assert_eq!(touched(), "other");
+    let mut plain = deployment("plain", "", 0);
+    plain.metadata.labels = None;
+    filler.take(Event::Apply(plain));
+    assert_eq!(touched(), "plain", "who is labelled with nobody is about itself");
+    filler.take(Event::Init);
+    filler.take(Event::InitApply(deployment("new-1", "new", 0)));
+    assert_eq!(touched(), "", "the list is not whole");
+    filler.take(Event::InitDone);
+    assert_eq!(touched(), "new plain", "what was there, and what is");
+}
+
 #[tokio::test]
 async fn whoever_waits_for_the_first_list_goes_on_when_it_is_whole_or_nobody_fills_it() {
     let (shelf, mut filler) = Shelf::<Deployment>::new(at_zero);
