@@ -1,3 +1,5 @@
+//! What a shelf holds, tells and forgets, on Deployments.
+
 use super::*;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
