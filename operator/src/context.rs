@@ -4,9 +4,8 @@
 //! and questions, and lets the operator restore what somebody deleted.
 
 use kube::Client;
-use kube::runtime::events::Recorder;
-use pilotlight_crds::FunctionStatus;
 use pilotlight_crds::diagnosis::PodEvent;
+use pilotlight_crds::{Function, FunctionStatus};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -14,7 +13,8 @@ use std::time::Instant;
 use crate::adopt::Waits;
 use crate::autoscaler::{ActivatorView, AutoscalerHandle};
 use crate::build::deployment::Revision;
-use crate::cache::{Caches, Triggers};
+use crate::cache::{Caches, Packed, Triggers};
+use crate::event_writer::EventWriter;
 use crate::metrics::Metrics;
 use crate::pilot::PilotSource;
 use crate::ports::PortIndex;
@@ -30,7 +30,7 @@ pub struct Context {
     /// The activators.
     pub activators: ActivatorView,
     /// Writes Events.
-    pub recorder: Recorder,
+    pub recorder: EventWriter,
     /// Counts.
     pub metrics: Metrics,
     /// External domain of Functions, if there is one.
@@ -48,10 +48,10 @@ pub struct Context {
 /// What this process remembers of one Function.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// The status that was written last; the cache may be behind it.
-    pub status: Option<FunctionStatus>,
+    /// The status that was written last, while the cache is behind it.
+    pub status: Option<Box<FunctionStatus>>,
     /// Its revisions as they were made, by number.
-    pub revisions: BTreeMap<u64, Revision>,
+    pub revisions: BTreeMap<u64, Packed<Revision>>,
     /// Fingerprint of each Deployment that is known to be as it should, by uid.
     pub verified: HashMap<String, String>,
     /// Since when no activator has been ready for it.
@@ -79,7 +79,7 @@ impl Context {
         client: Client,
         caches: Caches,
         autoscaler: AutoscalerHandle,
-        recorder: Recorder,
+        recorder: EventWriter,
         metrics: Metrics,
         domain: Option<String>,
         pilot: PilotSource,
@@ -104,6 +104,16 @@ impl Context {
     /// Reads or changes what is remembered of the Function with this uid.
     pub fn with_memory<T>(&self, uid: &str, f: impl FnOnce(&mut Memory) -> T) -> T {
         f(lock(&self.memories).entry(uid.to_owned()).or_default())
+    }
+
+    /// The Function's status as it was written last, here or, by what the cache shows, elsewhere.
+    pub fn last_status(&self, function: &Function) -> FunctionStatus {
+        let uid = function.metadata.uid.as_deref().unwrap_or_default();
+        let written = self.with_memory(uid, |memory| {
+            memory.status = memory.status.take().filter(|status| function.status.as_ref() != Some(status));
+            memory.status.clone()
+        });
+        written.map(|status| *status).or_else(|| function.status.clone()).unwrap_or_default()
     }
 
     /// Forgets the Functions for whose uid `lives` is false.

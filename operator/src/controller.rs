@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use crate::cache::Identity;
 use crate::context::Context;
 use crate::metrics::ErrorLabels;
 use crate::reconcile::{Error, reconcile};
@@ -26,19 +27,22 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(120);
 
 /// Reconciles whatever `triggers` names, until `triggers` ends.
 pub async fn run(context: Arc<Context>, triggers: UnboundedReceiver<ObjectRef<Function>>, concurrency: u16) {
-    let functions = context.caches.functions.clone();
+    let identities = context.caches.identities.clone();
     let autoscaler = context.autoscaler.clone();
     let queue = UnboundedReceiverStream::new(triggers)
         .inspect(move |function| {
             let namespace = function.namespace.as_deref().unwrap_or_default();
             autoscaler.changed(namespace, &function.name);
         })
-        .map(Ok::<_, Infallible>);
+        .map(|function| {
+            let namespace = function.namespace.unwrap_or_default();
+            Ok::<ObjectRef<Identity>, Infallible>(ObjectRef::new(&function.name).within(&namespace))
+        });
     applier(
         |function, context| Box::pin(spawned(function, context)),
         after_error,
         context,
-        functions,
+        identities,
         queue,
         Config::default().concurrency(concurrency),
     )
@@ -48,14 +52,16 @@ pub async fn run(context: Arc<Context>, triggers: UnboundedReceiver<ObjectRef<Fu
 
 /// In a task of its own, so that one reconcile's work is spread over threads. A panic in one ends the process: it is a bug, and
 /// what it left undone is unknown; another process takes over.
-async fn spawned(function: Arc<Function>, context: Arc<Context>) -> Result<Action, Error> {
+async fn spawned(identity: Arc<Identity>, context: Arc<Context>) -> Result<Action, Error> {
+    let function = context.caches.functions.get(&identity.namespace().unwrap_or_default(), &identity.name_any());
+    let Some(function) = function else { return Ok(Action::await_change()) };
     match tokio::spawn(reconcile(function, context)).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
-fn after_error(function: Arc<Function>, error: &Error, context: Arc<Context>) -> Action {
+fn after_error(function: Arc<Identity>, error: &Error, context: Arc<Context>) -> Action {
     let uid = function.uid().unwrap_or_default();
     let failures = context.with_memory(&uid, |memory| {
         memory.failures = memory.failures.saturating_add(1);

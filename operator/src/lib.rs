@@ -15,6 +15,7 @@ pub mod context;
 pub mod controller;
 pub mod cpu;
 pub mod drift;
+pub mod event_writer;
 pub mod http;
 pub mod leader;
 pub mod metrics;

@@ -8,7 +8,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
-use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::diagnosis::{PodEvent, serves};
 use pilotlight_crds::park::is_swapped;
 use pilotlight_crds::throttle::is_throttled;
@@ -122,7 +121,6 @@ pub async fn observe(context: &Context, function: &Function) -> Observed {
     let name = function.metadata.name.as_deref().unwrap_or_default();
     let uid = function.metadata.uid.as_deref().unwrap_or_default();
     let caches = &context.caches;
-    let remembered = context.with_memory(uid, |memory| memory.status.clone());
     let (mine, others): (Vec<_>, Vec<_>) = caches
         .slices
         .of(namespace, name)
@@ -131,13 +129,9 @@ pub async fn observe(context: &Context, function: &Function) -> Observed {
         .partition(|slice| owns(function, &slice.metadata) && is_ours(slice));
     let pods = caches.pods_of(namespace, name);
     let mut observed = Observed {
-        status: remembered.or_else(|| function.status.clone()).unwrap_or_default(),
+        status: context.last_status(function),
         deployments: caches.deployments.of(namespace, name),
-        service: caches
-            .services
-            .store
-            .get(&ObjectRef::new(name).within(namespace))
-            .filter(|service| owns(function, &service.metadata)),
+        service: caches.services.get(namespace, name).filter(|service| owns(function, &service.metadata)),
         slice: mine.into_iter().next(),
         other_slices: others,
         pod_events: HashMap::new(),

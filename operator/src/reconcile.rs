@@ -31,8 +31,8 @@ use crate::status::{self, StatusInput, Traffic, Verdict};
 use crate::validate::{Problem, validate};
 use crate::write::{WriteError, Written, write};
 
-/// A look at everything, in case a change went unnoticed.
-pub(crate) const RESYNC: Duration = Duration::from_secs(600);
+/// A look at everything, in case a change went unnoticed: by a bug, as a watch that broke lists all anew.
+const RESYNC: Duration = Duration::from_secs(8 * 3600);
 /// The next look while pods start, a route is awaited, or a refusal may be over.
 pub(crate) const WATCHFUL: Duration = Duration::from_secs(2);
 /// The next look after the cache turned out to be behind the API server; its news comes first as a rule.
@@ -59,6 +59,11 @@ impl Error {
             Self::Write(error) => error.reason(),
         }
     }
+}
+
+/// When all is looked at again; not for all that were looked at together at once.
+pub(crate) fn resync() -> Duration {
+    RESYNC.mul_f64(rand::random_range(0.5..1.0))
 }
 
 /// Reconciles `function`.
@@ -162,7 +167,8 @@ fn plan_revisions(context: &Context, function: &Function, observed: &Observed, p
     let uid = function.uid().unwrap_or_default();
     let name = function.name_any();
     let hash = revision_hash(&function.spec);
-    let remembered = context.with_memory(&uid, |memory| memory.revisions.clone());
+    let packed = context.with_memory(&uid, |memory| memory.revisions.clone());
+    let remembered = packed.into_iter().filter_map(|(number, revision)| Some((number, revision.open()?))).collect();
     plan(&RevisionInput {
         hash: problems.is_empty().then_some(hash.as_str()),
         build: &|number| Revision {
@@ -208,13 +214,9 @@ pub(crate) fn decide_route(
     let namespace = function.namespace().unwrap_or_default();
     let acknowledged = context.activators.acknowledged(&namespace, &function.name_any(), port);
     let ready = acknowledged.iter().any(|activator| activator.ready);
-    let unready_for = context.with_memory(&uid, |memory| {
-        if ready {
-            memory.unready_since = None;
-            return Duration::ZERO;
-        }
-        memory.unready_since.get_or_insert_with(Instant::now).elapsed()
-    });
+    let settled = context.activators.is_settled();
+    let unready_for = context
+        .with_memory(&uid, |memory| route::unready_for(&mut memory.unready_since, ready, settled, Instant::now()));
     let pods: Vec<Address> = observed.pods_of(revision).filter_map(address).collect();
     route::decide(&RouteInput { port, pod_port, acknowledged: &acknowledged, unready_for, pods: &pods })
 }
@@ -350,6 +352,7 @@ fn next_look(
         // When nobody disputes the replicas any more the condition goes.
         let over = contested.map(|contention| contention.until().duration_since(Timestamp::now()));
         let over = over.and_then(|over| Duration::try_from(over).ok()).map(|over| over.max(WATCHFUL));
-        Action::requeue(over.map_or(RESYNC, |over| over.min(RESYNC)))
+        let resync = resync();
+        Action::requeue(over.map_or(resync, |over| over.min(resync)))
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. What always holds: an activator enters the slice only after it acknowledged the route (make before break); a slice
 //! that leads somewhere is not emptied before [`FAIL_OPEN_AFTER`] is over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::autoscaler::ActivatorAddress;
 use crate::build::slice::{Address, Target};
@@ -23,6 +23,16 @@ pub struct RouteInput<'a> {
     pub unready_for: Duration,
     /// The ready pods of the revision with traffic.
     pub pods: &'a [Address],
+}
+
+/// For how long no activator has been ready for a Function, by `now`; zero while one is. `settled`: whether the activators are known, so that
+/// none that is known means none that there is.
+pub fn unready_for(since: &mut Option<Instant>, ready: bool, settled: bool, now: Instant) -> Duration {
+    if ready || !settled {
+        *since = None;
+        return Duration::ZERO;
+    }
+    now.duration_since(*since.get_or_insert(now))
 }
 
 /// Where the Service leads.
@@ -89,6 +99,21 @@ mod tests {
         assert_eq!(target.port, 12_000);
         assert_eq!(target.addresses.len(), 1);
         assert!(matches!(route, Route::Activators(_)));
+    }
+
+    #[test]
+    fn no_activator_is_missed_before_all_are_known() {
+        let (mut since, begun) = (None, Instant::now());
+        let mut after = |seconds, ready, settled| {
+            unready_for(&mut since, ready, settled, begun + Duration::from_secs(seconds)).as_secs()
+        };
+        assert_eq!(after(0, false, false), 0);
+        assert_eq!(after(60, false, false), 0, "a leader that takes a minute to hear of them opens nothing");
+        assert_eq!(after(61, false, true), 0);
+        assert_eq!(after(70, false, true), 9);
+        assert_eq!(after(71, true, true), 0);
+        assert_eq!(after(72, false, true), 0, "from anew");
+        assert_eq!(after(82, false, true), 10);
     }
 
     #[test]

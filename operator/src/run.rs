@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, bail};
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::ObjectRef;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::cache::{Caches, Triggers};
 use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::controller;
+use crate::event_writer::EventWriter;
 use crate::http::{Health, serve};
 use crate::leader::Election;
 use crate::metrics::Metrics;
@@ -100,7 +101,7 @@ async fn lead(
         activator_selector: args.common.activator_selector.clone(),
         token,
         functions: caches.functions.clone(),
-        deployments: caches.deployments.store.clone(),
+        deployments: caches.deployments.clone(),
         adopted: caches.adopted.clone(),
         pods: {
             let caches = caches.clone();
@@ -118,7 +119,7 @@ async fn lead(
         client.clone(),
         caches.clone(),
         autoscaler,
-        Recorder::new(client, reporter),
+        EventWriter::new(client, reporter),
         metrics,
         args.domain(),
         pilot,
@@ -142,7 +143,7 @@ async fn lead(
 
 /// The ports that Functions have, the older first, so that whoever is reconciled first cannot take an older one's.
 fn seeded_ports(caches: &Caches) -> PortIndex {
-    let mut functions = caches.functions.state();
+    let mut functions = caches.functions.all();
     functions.sort_by_key(|function| claimant(function));
     let mut ports = PortIndex::default();
     for function in functions {
@@ -161,8 +162,8 @@ async fn reconcile_on_activator_changes(context: &Context, triggers: &Triggers) 
     while let Some(affected) = activators.next().await {
         match affected {
             Affected::All => {
-                for function in context.caches.functions.state() {
-                    let _ = triggers.send(ObjectRef::from_obj(&*function));
+                for (namespace, name) in context.caches.functions.names() {
+                    let _ = triggers.send(ObjectRef::new(&name).within(&namespace));
                 }
             }
             Affected::Some(functions) => {
@@ -178,8 +179,7 @@ async fn reconcile_on_activator_changes(context: &Context, triggers: &Triggers) 
 
 async fn tell_scaling(context: &Context, triggers: &Triggers, mut events: mpsc::Receiver<ScalingEvent>) {
     while let Some(event) = events.recv().await {
-        let function = ObjectRef::new(&event.name).within(&event.namespace);
-        if let Some(function) = context.caches.functions.get(&function) {
+        if let Some(function) = context.caches.functions.get(&event.namespace, &event.name) {
             publish_scaling(&context.recorder, &function, &event).await;
             if event.kind == ScalingEventKind::ResizeRefused {
                 // A condition tells of it, too.
@@ -195,8 +195,8 @@ async fn follow_pilot(context: &Context, triggers: &Triggers) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         if context.pilot.refresh().await {
-            for function in context.caches.functions.state() {
-                let _ = triggers.send(ObjectRef::from_obj(&*function));
+            for (namespace, name) in context.caches.functions.names() {
+                let _ = triggers.send(ObjectRef::new(&name).within(&namespace));
             }
         }
     }
@@ -205,11 +205,9 @@ async fn follow_pilot(context: &Context, triggers: &Triggers) {
 /// Forgets Functions that are gone, and counts those that are there.
 async fn housekeeping(context: &Context) {
     loop {
-        let functions = context.caches.functions.state();
-        let uids: std::collections::HashSet<_> =
-            functions.iter().filter_map(|function| function.metadata.uid.as_deref()).collect();
+        let uids = context.caches.functions.uids();
         context.forget(|uid| uids.contains(uid));
-        context.metrics.functions.set(i64::try_from(functions.len()).unwrap_or(i64::MAX));
+        context.metrics.functions.set(i64::try_from(uids.len()).unwrap_or(i64::MAX));
         tokio::time::sleep(HOUSEKEEPING).await;
     }
 }

@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType};
 use kube::{Client, Resource, ResourceExt};
 use pilotlight_crds::status::RouteOwner;
 use pilotlight_crds::{Function, FunctionStatus, names};
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::autoscaler::ScalingEvent;
 use crate::context::Context;
+use crate::event_writer::EventWriter;
 use crate::transitions::{Transition, cut, transitions};
 
 /// The status could not be written.
@@ -47,7 +48,8 @@ pub async fn write(
     status: &FunctionStatus,
 ) -> Result<Written, WriteError> {
     let uid = function.uid().unwrap_or_default();
-    if function.status.as_ref() != Some(status) {
+    let changed = function.status.as_ref() != Some(status);
+    if changed {
         // Two writers must never give one epoch two owners, nor bring an old one back.
         let exact = owner(status).is_some() || owner(before).is_some();
         match apply_status(&context.client, function, status, exact).await {
@@ -57,7 +59,7 @@ pub async fn write(
             Err(error) => return Err(WriteError(Box::new(error))),
         }
     }
-    context.with_memory(&uid, |memory| memory.status = Some(status.clone()));
+    context.with_memory(&uid, |memory| memory.status = changed.then(|| Box::new(status.clone())));
     for transition in transitions(before, status) {
         log(function, &transition);
         publish(&context.recorder, function, &transition).await;
@@ -118,7 +120,7 @@ fn log(function: &Function, transition: &Transition) {
     );
 }
 
-pub(crate) async fn publish(recorder: &Recorder, function: &Function, transition: &Transition) {
+pub(crate) async fn publish(recorder: &EventWriter, function: &Function, transition: &Transition) {
     let event = Event {
         type_: transition.type_,
         reason: transition.reason.clone(),
@@ -143,7 +145,7 @@ pub(crate) async fn publish(recorder: &Recorder, function: &Function, transition
 }
 
 /// Tells what the autoscaler did.
-pub async fn publish_scaling(recorder: &Recorder, function: &Function, scaling: &ScalingEvent) {
+pub async fn publish_scaling(recorder: &EventWriter, function: &Function, scaling: &ScalingEvent) {
     let transition = Transition {
         type_: if scaling.kind.is_warning() { EventType::Warning } else { EventType::Normal },
         reason: scaling.kind.reason().to_owned(),

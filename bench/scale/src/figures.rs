@@ -81,7 +81,7 @@ impl Figures {
         }
         line("writes by anybody while idle", self.idle.total().to_string());
         line(
-            "a tick over all Functions",
+            "a tick (what changed is compared)",
             self.idle.tick_ms().map_or("none was seen".to_owned(), |ms| format!("{ms:.2} ms")),
         );
         let starts = [

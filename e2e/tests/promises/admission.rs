@@ -36,13 +36,18 @@ async fn the_components_cannot_reach_beyond_functions() -> Result<()> {
     let label = r#"{"metadata":{"labels":{"example.com/label":"x"}}}"#;
     let swap = r#"{"spec":{"containers":[{"name":"function","image":"example.com/evil"}]}}"#;
     let (none, two) = (r#"{"spec":{"replicas":0}}"#, r#"{"spec":{"replicas":2}}"#);
+    let only_labelled = Some("only changes pods with the label");
     let only_functions = Some("only scales Deployments with the label");
-    let attempts: [Attempt<'_>; 11] = [
+    let attempts: [Attempt<'_>; 14] = [
         (&["patch", "pod", &ours, "-p", cost], None),
         (&["patch", "pod", &ours, "-p", note], Some("changes no annotation of a pod but")),
         (&["patch", "pod", &ours, "-p", label], Some("changes nothing of a pod but its deletion cost and its rung")),
         (&["patch", "pod", &ours, "-p", swap], Some("swaps the image of a pod's function for")),
-        (&["patch", "pod", &theirs, "-p", cost], Some("only changes pods with the label")),
+        (&["patch", "pod", &theirs, "-p", note], only_labelled),
+        (&["patch", "pod", &theirs, "-p", label], only_labelled),
+        (&["patch", "pod", &theirs, "-p", swap], only_labelled),
+        // Which of a Deployment's pods that was taken over goes; nothing tells whose pod it is.
+        (&["patch", "pod", &theirs, "-p", cost], None),
         (&["delete", "pod", &ours], Some("cannot delete")),
         (&["patch", "deployment", "plain", "-p", label], Some("only writes objects with the label")),
         (&["delete", "deployment", "plain"], Some("belongs to no Function")),
@@ -58,6 +63,7 @@ async fn the_components_cannot_reach_beyond_functions() -> Result<()> {
     let other_cost = cost.replace("-5", "-6");
     let by_activator = Some("changes nothing of a pod but that it");
     attempt(&stage, &activator, &["patch", "pod", &ours, "-p", &other_cost], by_activator).await?;
+    attempt(&stage, &activator, &["patch", "pod", &theirs, "-p", &other_cost], only_labelled).await?;
     stage.strike().await
 }
 

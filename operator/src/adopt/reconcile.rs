@@ -18,7 +18,7 @@ use crate::build::slice::adopted_slice;
 use crate::contention::Contention;
 use crate::context::Context;
 use crate::observe::Observed;
-use crate::reconcile::{Error, RESYNC, WATCHFUL, claim_port, decide_route, hold};
+use crate::reconcile::{Error, WATCHFUL, claim_port, decide_route, hold, resync};
 use crate::route::Route;
 use crate::transitions::Transition;
 use crate::validate::{Problem, validate};
@@ -83,7 +83,10 @@ pub async fn reconcile(function: &Function, context: &Context) -> Result<Action,
         Rest::AwaitsEndpoints | Rest::Lingers => Action::requeue(RELEASING),
         Rest::AwaitsActivators => Action::requeue(WATCHFUL),
         Rest::Adopted if starting || !matches!(route, Route::Activators(_)) => Action::requeue(WATCHFUL),
-        Rest::Adopted => Action::requeue(contested.map_or(RESYNC, |over| over.clamp(WATCHFUL, RESYNC))),
+        Rest::Adopted => {
+            let resync = resync();
+            Action::requeue(contested.map_or(resync, |over| over.clamp(WATCHFUL, resync)))
+        }
     })
 }
 

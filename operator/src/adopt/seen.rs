@@ -7,7 +7,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, GetParams, ListParams};
-use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use pilotlight_crds::Function;
 use pilotlight_crds::names::{FINALIZER_RELEASE, LABEL_SERVICE_NAME};
@@ -47,8 +46,8 @@ pub fn target_of(function: &Function) -> &str {
 pub async fn cached(context: &Context, function: &Function) -> Result<Option<Seen>, ApplyError> {
     let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
     let caches = &context.caches;
-    let deployment = caches.deployments.store.get(&ObjectRef::new(target_of(function)).within(&namespace));
-    let service = caches.services.store.get(&ObjectRef::new(&name).within(&namespace));
+    let deployment = caches.deployments.get(&namespace, target_of(function));
+    let service = caches.services.get(&namespace, &name);
     let uid = function.uid().unwrap_or_default();
     let known = context.with_memory(&uid, |memory| std::mem::replace(&mut memory.target_seen, true));
     let (Some(deployment), Some(service), true) = (deployment, service, known) else {

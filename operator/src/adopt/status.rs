@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::target::Adopted;
 use pilotlight_crds::{Function, FunctionStatus, condition, names};
 use std::sync::Arc;
@@ -77,14 +76,12 @@ pub(super) async fn observe(context: &Context, seen: &Seen, accepted: Option<&Ac
     let function = &seen.function;
     let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
     let uid = function.uid().unwrap_or_default();
-    let remembered = context.with_memory(&uid, |memory| memory.status.clone());
-    let status = remembered.or_else(|| function.status.clone()).unwrap_or_default();
+    let status = context.last_status(function);
     if accepted.is_none() {
         return Observed { status, ..Observed::default() };
     }
     // The cache has seen who wrote its replicas.
-    let target = ObjectRef::new(target_of(function)).within(&namespace);
-    let deployment = context.caches.deployments.store.get(&target);
+    let deployment = context.caches.deployments.get(&namespace, target_of(function));
     let deployment = deployment.or_else(|| seen.deployment.clone().map(Arc::new));
     let pods = context.caches.pods_of(&namespace, &name);
     Observed {
@@ -105,8 +102,8 @@ pub(super) fn contentions(
     observed: &Observed,
     now: Timestamp,
 ) -> Vec<Contention> {
-    let service = ObjectRef::new(&function.name_any()).within(&function.namespace().unwrap_or_default());
-    contested(observed, context.caches.services.store.get(&service).as_deref(), now)
+    let service = context.caches.services.get(&function.namespace().unwrap_or_default(), &function.name_any());
+    contested(observed, service.as_deref(), now)
 }
 
 /// The same, where the cache has this Service. Conditions have whole seconds.

@@ -10,6 +10,7 @@ use super::{ApplyError, Refusal, controller, sort, taken};
 use crate::build::beacon::{choose, recorded};
 use crate::build::deployment::{Revision, deployment, restoring_patch, revision_number};
 use crate::build::owns;
+use crate::cache::Packed;
 use crate::context::Context;
 use crate::drift::{MANAGER_CREATOR, deployment_drifted, fingerprint};
 use crate::observe::Observed;
@@ -30,9 +31,7 @@ pub(super) async fn apply(
     // Oldest first: whoever counts Deployments meets them in the order of their numbers.
     for revision in plan.wanted.iter().rev() {
         match ensure(context, function, observed, &api, revision).await? {
-            Ok(()) => context.with_memory(uid, |memory| {
-                memory.revisions.insert(revision.number, revision.clone());
-            }),
+            Ok(()) => remember_revision(context, uid, revision),
             Err(refusal) => refused = Some(refusal),
         }
     }
@@ -174,6 +173,20 @@ async fn restore(
             Ok(Ok(()))
         }
         Err(error) => Ok(Err(sort("restore", KIND, &name, error)?)),
+    }
+}
+
+/// Remembers a revision as it was made.
+fn remember_revision(context: &Context, uid: &str, revision: &Revision) {
+    let known = context.with_memory(uid, |memory| memory.revisions.contains_key(&revision.number));
+    if known {
+        return;
+    }
+    match Packed::new(revision) {
+        Ok(packed) => context.with_memory(uid, |memory| {
+            memory.revisions.insert(revision.number, packed);
+        }),
+        Err(error) => tracing::error!(%error, "cannot remember a revision; it is read from its Deployment"),
     }
 }
 

@@ -100,7 +100,16 @@ impl Board {
 }
 
 /// What a leader before knew of a Function's habit. `at_rest`: the pods show that nothing was asked of it since it was written.
-pub(super) fn habit(key: &FunctionKey, known: &IdleStatus, at_rest: bool, now: Millis, date: Timestamp) -> Habit {
+pub(super) fn habit(
+    key: &FunctionKey,
+    known: &IdleStatus,
+    at_rest: bool,
+    now: Millis,
+    date: Timestamp,
+) -> Option<Habit> {
+    if known.learnt.is_none() && known.since.is_none() && known.active_since.is_none() {
+        return None;
+    }
     let read = known.learnt.as_deref().map(Learnt::from_text);
     let learnt = match read {
         None => Learnt::default(),
@@ -112,11 +121,11 @@ pub(super) fn habit(key: &FunctionKey, known: &IdleStatus, at_rest: bool, now: M
     };
     let moment = |time: &Time| Millis(now.0.saturating_sub(millis(date.duration_since(time.0))));
     let ended = known.since.as_ref().filter(|_| at_rest).map(moment);
-    match (ended, &known.active_since) {
+    Some(match (ended, &known.active_since) {
         (Some(ended), Some(began)) => Habit::resume(learnt, Some(Activity { began: moment(began).min(ended), ended })),
         (Some(ended), None) => Habit::unasked(ended).knowing(learnt),
         (None, _) => Habit::resume(learnt, None),
-    }
+    })
 }
 
 /// The account that a leader before wrote down, and when it had counted to.

@@ -3,19 +3,20 @@
 //! What always holds: at most one step of a Function is under way; a step works on the number of replicas that its decision saw, or
 //! not at all; looking costs what changed, not what exists.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
-use kube::runtime::reflector::{ObjectRef, Store};
 use pilotlight_crds::Function;
 use pilotlight_scaling::{ActivatorId, Millis};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+
+use crate::cache::Shelf;
 
 use super::board::Board;
 use super::calendar::Calendar;
@@ -28,7 +29,7 @@ use super::inbox::{Inbox, News};
 use super::ledger::{FunctionKey, Ledger, Scene};
 use super::metrics::AutoscalerMetrics;
 use super::pods::PodChange;
-use super::progress::{Done, Progress};
+use super::progress::{Done, Progress, Versions};
 use super::refusals::Seen;
 use super::registry::Registry;
 use super::schedule::{Schedule, Trigger};
@@ -52,8 +53,8 @@ pub(super) struct Evaluation<C> {
     pub(super) cluster: Arc<C>,
     pub(super) control: ControlClient,
     pub(super) clock: Clock,
-    pub(super) functions: Store<Function>,
-    pub(super) deployments: Store<Deployment>,
+    pub(super) functions: Shelf<Function>,
+    pub(super) deployments: Shelf<Deployment>,
     pub(super) pods: PodsOf,
     pub(super) inbox: Arc<Inbox>,
     pub(super) decisions: Arc<DecisionLog>,
@@ -115,19 +116,21 @@ impl<C: Cluster> Evaluation<C> {
         match heard {
             Heard::Cut { id, unreached } => {
                 self.ledger.interrupted(id);
-                if unreached && self.registry.reach(id, false) {
+                if unreached && self.registry.unreached(id) {
                     self.show();
                 }
             }
             Heard::Gone { id } => self.moved.tell(self.registry.gone(id)),
             Heard::Batch { id, at, batch } => {
                 self.metrics.heard();
-                if self.registry.reach(id, true) {
+                let news = self.registry.heard(id, batch.full);
+                self.moved.tell(self.registry.acknowledge(id, batch.full, &batch.routes));
+                // After its routes: whoever sees that it told them sees them, too.
+                if news {
                     self.show();
                 }
-                self.moved.tell(self.registry.acknowledge(id, batch.full, &batch.routes));
                 let functions = &self.functions;
-                let touched = self.ledger.hear(id, at, &batch, |key| functions.get(&reference(key)).is_some());
+                let touched = self.ledger.hear(id, at, &batch, |key| functions.has(&key.namespace, &key.name));
                 for key in touched.sampled {
                     self.look_again(&key, TICK_MILLIS, Trigger::Sample);
                 }
@@ -155,28 +158,27 @@ impl<C: Cluster> Evaluation<C> {
                 }
             }
             News::All => {
-                for function in self.functions.state() {
-                    self.schedule.at(&key_of(&function), now, Trigger::Change);
+                for (namespace, name) in self.functions.names() {
+                    self.schedule.at(&FunctionKey { namespace, name }, now, Trigger::Change);
                 }
             }
         }
     }
 
-    /// Finds Functions that changed although nobody said so, and forgets those that are gone.
+    /// Finds Functions that changed although nobody said so, and forgets those that are gone. Costs what changed.
     fn resync(&mut self) {
         let now = self.clock.now();
-        for function in self.functions.state() {
-            let key = key_of(&function);
+        let touched = self.functions.touched().into_iter().chain(self.deployments.touched());
+        for (namespace, name) in touched {
+            let key = FunctionKey { namespace, name };
+            if !self.functions.has(&key.namespace, &key.name) {
+                self.forget(&key);
+                continue;
+            }
             let seen = self.progress.get(&key).and_then(|progress| progress.seen.as_ref());
-            if seen != Some(&versions(&function, &self.revisions(&function, &key))) {
+            if !seen.is_some_and(|seen| self.stands_as(&key, seen)) {
                 self.schedule.at(&key, now, Trigger::Change);
             }
-        }
-        let functions = &self.functions;
-        let known = self.progress.keys();
-        let gone: Vec<_> = known.filter(|key| functions.get(&reference(key)).is_none()).cloned().collect();
-        for key in gone {
-            self.forget(&key);
         }
     }
 
@@ -194,28 +196,42 @@ impl<C: Cluster> Evaluation<C> {
     fn look_at_due(&mut self) {
         let now = self.clock.now();
         while let Some((key, trigger)) = self.schedule.take(now) {
-            match self.functions.get(&reference(&key)) {
+            match self.functions.get(&key.namespace, &key.name) {
                 Some(function) => self.look(&key, &function, trigger, now),
                 None => self.forget(&key),
             }
         }
     }
 
-    /// The Function's revisions as the caches and our own last writes show them.
+    /// The Function's revisions as the caches show them.
     fn revisions(&self, function: &Function, key: &FunctionKey) -> Vec<RevisionRead> {
         let floors = self.inbox.floors(key);
-        let names: BTreeSet<&str> = situation::revisions(function).chain(floors.keys().map(String::as_str)).collect();
-        let found = names.into_iter().filter_map(|name| {
-            let reference = ObjectRef::new(name).within(&key.namespace);
-            let deployment = self.deployments.get(&reference)?;
+        let found = names(function, &floors).into_iter().filter_map(|name| {
+            let deployment = self.deployments.get(&key.namespace, name)?;
             situation::read(&deployment, &key.name)
         });
         found.collect()
     }
 
+    /// The versions of the Function and of its revisions' Deployments.
+    fn versions(&self, function: &Function, key: &FunctionKey) -> Versions {
+        let floors = self.inbox.floors(key);
+        let names = names(function, &floors).into_iter();
+        let deployments = names.map(|name| (name.to_owned(), self.deployments.version(&key.namespace, name)));
+        Versions { function: function.resource_version(), deployments: deployments.collect() }
+    }
+
+    /// Whether all is as it was seen. Another floor is told, other revisions make another version of the Function.
+    fn stands_as(&self, key: &FunctionKey, seen: &Versions) -> bool {
+        let mut deployments = seen.deployments.iter();
+        self.functions.version(&key.namespace, &key.name) == seen.function
+            && deployments.all(|(name, version)| self.deployments.version(&key.namespace, name) == *version)
+    }
+
     fn look(&mut self, key: &FunctionKey, function: &Function, trigger: Trigger, now: Millis) {
+        // First: what changes between the two is noticed at the next comparison.
+        let seen = self.versions(function, key);
         let mut revisions = self.revisions(function, key);
-        let seen = versions(function, &revisions);
         let progress = self.progress.entry(key.clone()).or_default();
         progress.looked = Some(now);
         progress.seen = Some(seen);
@@ -343,17 +359,7 @@ impl<C: Cluster> Evaluation<C> {
     }
 }
 
-/// What changes whenever the Function or one of its Deployments does.
-fn versions(function: &Function, revisions: &[RevisionRead]) -> Vec<Option<String>> {
-    std::iter::once(function.resource_version())
-        .chain(revisions.iter().map(|revision| revision.resource_version.clone()))
-        .collect()
-}
-
-fn reference(key: &FunctionKey) -> ObjectRef<Function> {
-    ObjectRef::new(&key.name).within(&key.namespace)
-}
-
-fn key_of(function: &Function) -> FunctionKey {
-    FunctionKey { namespace: function.namespace().unwrap_or_default(), name: function.name_any() }
+/// Names of the revisions that a Function has, or may have.
+fn names<'a>(function: &'a Function, floors: &'a BTreeMap<String, u32>) -> BTreeSet<&'a str> {
+    situation::revisions(function).chain(floors.keys().map(String::as_str)).collect()
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::Function;
 use pilotlight_crds::names::LABEL_REVISION;
 use pilotlight_crds::target::TargetRef;
@@ -54,8 +53,8 @@ impl<C: Cluster> Evaluation<C> {
         let cost = known.and_then(|known| known.cost.as_ref());
         let (ledger, until) = cost.map_or((idle::Ledger::default(), now), |cost| board::account(cost, now, date));
         accounts.open(key, ledger, standing, until);
-        if let Some(known) = known {
-            self.ledger.adopt(key, board::habit(key, known, rung != Rung::Active, now, date), now);
+        if let Some(habit) = known.and_then(|known| board::habit(key, known, rung != Rung::Active, now, date)) {
+            self.ledger.adopt(key, habit, now);
         }
         rung
     }
@@ -63,7 +62,7 @@ impl<C: Cluster> Evaluation<C> {
     /// The Deployment that the Function took over, if it did.
     pub(super) fn target(&self, key: &FunctionKey, function: &Function) -> Option<Arc<Deployment>> {
         let target = TargetRef::of(function)?;
-        self.deployments.get(&ObjectRef::new(&target.name).within(&key.namespace))
+        self.deployments.get(&key.namespace, &target.name)
     }
 
     /// What the cluster did not do with the pods of this revision, as far as it was tried or can be seen of them.

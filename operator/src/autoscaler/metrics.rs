@@ -75,7 +75,7 @@ impl AutoscalerMetrics {
         );
         registry.register(
             "tick_duration_seconds",
-            "Time that the autoscaler took to compare all Functions with what it knows of them, every ten seconds",
+            "Time that the autoscaler took to compare what changed with what it knows, every ten seconds",
             metrics.tick_duration.clone(),
         );
         registry.register(

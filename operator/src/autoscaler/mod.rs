@@ -48,7 +48,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::reflector::Store;
 use pilotlight_crds::Function;
 use pilotlight_crds::control::CONTROL_PORT;
 use pilotlight_crds::status::IdleStatus;
@@ -57,7 +56,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::cache::AdoptedPods;
+use crate::cache::{AdoptedPods, Shelf};
 use board::Board;
 use calendar::Calendar;
 use clock::Clock;
@@ -88,9 +87,9 @@ pub struct AutoscalerContext {
     /// Bearer token of the control protocol.
     pub token: String,
     /// Every Function that the operator serves.
-    pub functions: Store<Function>,
+    pub functions: Shelf<Function>,
     /// Every Deployment with the label `pilotlight.dev/function`.
-    pub deployments: Store<Deployment>,
+    pub deployments: Shelf<Deployment>,
     /// How the pods of Deployments that Functions took over are found.
     pub adopted: AdoptedPods,
     /// The pods of a Function, from a cache.
@@ -178,12 +177,10 @@ fn assemble<C: Cluster>(
         steps: JoinSet::new(),
     };
     let run = async move {
-        let ready = async {
-            evaluation.functions.wait_until_ready().await?;
-            evaluation.deployments.wait_until_ready().await
-        };
+        let ready =
+            async { evaluation.functions.listed().await.is_ok() && evaluation.deployments.listed().await.is_ok() };
         tokio::select! {
-            ready = ready => if ready.is_err() {
+            ready = ready => if !ready {
                 error!("The caches ended before they were filled; nothing is scaled");
                 return;
             },

@@ -48,6 +48,15 @@ struct Correction {
     cached_version: Option<String>,
 }
 
+/// The versions of what was looked at.
+#[derive(Debug)]
+pub(super) struct Versions {
+    /// The Function's.
+    pub(super) function: Option<String>,
+    /// Those of the Deployments that it has, or may have, by name.
+    pub(super) deployments: Vec<(String, Option<String>)>,
+}
+
 /// How far the scaling of one Function has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -55,8 +64,8 @@ pub(super) struct Progress {
     pub(super) looked: Option<Millis>,
     /// The uid of the Function that all this is about.
     pub(super) uid: Option<String>,
-    /// Resource versions at the last look.
-    pub(super) seen: Option<Vec<Option<String>>>,
+    /// What the last look was at.
+    pub(super) seen: Option<Versions>,
     /// Whether a step is under way.
     pub(super) under_way: bool,
     /// Since when revisions have been out of use.

@@ -24,6 +24,8 @@ struct Activator {
     runs: bool,
     /// The last attempt to listen to it did not fail.
     reached: bool,
+    /// It has told all of its routes once.
+    told: bool,
     routes: Routes,
 }
 
@@ -84,7 +86,7 @@ impl Registry {
             self.next += 1;
             let change = listen(id, &peer, true);
             let routes = Routes::default();
-            let activator = Activator { id, peer, node, ready, runs: true, reached: true, routes };
+            let activator = Activator { id, peer, node, ready, runs: true, reached: true, told: false, routes };
             self.activators.insert(uid, activator);
             return change;
         };
@@ -123,12 +125,20 @@ impl Registry {
         self.activators.values().find(|known| known.id == id).map(|known| &known.routes)
     }
 
-    /// It could be listened to, or not. Returns whether that is news.
-    pub(super) fn reach(&mut self, id: ActivatorId, reached: bool) -> bool {
+    /// Nobody could listen to it. Returns whether that is news.
+    pub(super) fn unreached(&mut self, id: ActivatorId) -> bool {
+        let known = self.activators.values_mut().find(|known| known.id == id);
+        known.is_some_and(|known| std::mem::replace(&mut known.reached, false))
+    }
+
+    /// It was heard, `full`: with all of its routes. Returns whether that is news.
+    pub(super) fn heard(&mut self, id: ActivatorId, full: bool) -> bool {
         let Some(known) = self.activators.values_mut().find(|known| known.id == id) else {
             return false;
         };
-        std::mem::replace(&mut known.reached, reached) != reached
+        let before = (known.reached, known.told);
+        (known.reached, known.told) = (true, known.told || full);
+        before != (known.reached, known.told)
     }
 
     /// Uids of the activators that aren't in `listed`, after a watch began anew.
@@ -158,6 +168,7 @@ impl Registry {
                 address: ActivatorAddress { ip, node: activator.node.clone(), ready: activator.ready },
                 runs: activator.runs,
                 reached: activator.reached,
+                told: activator.told,
                 routes: activator.routes.clone(),
             };
             Some((uid.clone(), viewed))

@@ -33,6 +33,8 @@ pub(crate) struct ViewedActivator {
     pub(crate) runs: bool,
     /// The last attempt to listen to it did not fail.
     pub(crate) reached: bool,
+    /// It has told all of its routes once.
+    pub(crate) told: bool,
     pub(crate) routes: Routes,
 }
 
@@ -147,6 +149,14 @@ impl ActivatorView {
             reached: activator.reached,
         });
         snapshot.listed.then(|| runners.collect())
+    }
+
+    /// Whether a route that no ready activator acknowledged is one that none has: all activators are known, and each that is ready has told
+    /// its routes, or cannot be reached. A leader that has just begun, or is slow, knows nothing yet.
+    pub fn is_settled(&self) -> bool {
+        let snapshot = self.snapshot.borrow();
+        let mut ready = snapshot.activators.values().filter(|activator| activator.address.ready);
+        snapshot.listed && ready.all(|activator| activator.told || !activator.reached)
     }
 
     /// Whether at least one activator is ready.

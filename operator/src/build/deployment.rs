@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use pilotlight_crds::{Function, names};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{beacon, owned_metadata, revision_labels, revision_selector};
@@ -17,7 +18,7 @@ use super::{beacon, owned_metadata, revision_labels, revision_selector};
 pub const ANNOTATION_TEMPLATE: &str = "pilotlight.dev/pod-template";
 
 /// A revision as it was made; never changes afterwards.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
     /// 1 for the first, counting up.
     pub number: u64,

@@ -20,6 +20,11 @@ fn metadata(metadata: &mut ObjectMeta) {
     }
 }
 
+/// Whether it has no pods, by its status.
+pub(super) fn without_pods(function: &Function) -> bool {
+    function.status.as_ref().is_none_or(|status| status.replicas == 0)
+}
+
 pub(super) fn function(function: &mut Function) {
     metadata(&mut function.metadata);
 }
@@ -56,7 +61,14 @@ pub(super) fn deployment(deployment: &mut Deployment, before: Option<&Deployment
     }
 }
 
-/// The same.
+/// Whether nothing of it runs, and nobody wants it to.
+pub(super) fn at_zero(deployment: &Deployment) -> bool {
+    let asked = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let there = deployment.status.as_ref().and_then(|status| status.replicas);
+    asked == Some(0) && there.unwrap_or(0) == 0
+}
+
+/// What the managed fields tell of others' writes, for a Service.
 pub(super) fn service(service: &mut Service, before: Option<&Service>) {
     let managed = service.metadata.managed_fields.take().unwrap_or_default();
     metadata(&mut service.metadata);

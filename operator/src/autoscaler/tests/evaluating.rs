@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher::Event;
 use pilotlight_crds::Function;
 use pilotlight_crds::control::{FunctionSample, RouteAck};
@@ -23,15 +22,15 @@ use crate::autoscaler::registry::Registry;
 use crate::autoscaler::{
     AutoscalerContext, AutoscalerHandle, AutoscalerMetrics, ScalingEvent, ScalingEventKind, assemble,
 };
-use crate::cache::AdoptedPods;
+use crate::cache::{AdoptedPods, Filler, Kept, Shelf};
 
 pub(super) struct Bench {
     handle: AutoscalerHandle,
     pub(super) cluster: FakeCluster,
     events: mpsc::Receiver<ScalingEvent>,
     _pods: mpsc::Sender<PodChange>,
-    _functions: Writer<Function>,
-    deployments: Writer<Deployment>,
+    _functions: Filler<Function>,
+    deployments: Filler<Deployment>,
     shutdown: CancellationToken,
 }
 
@@ -63,16 +62,12 @@ fn deployment(replicas: u32, version: &str) -> Deployment {
     .unwrap()
 }
 
-fn fill<K>(writer: &mut Writer<K>, objects: Vec<K>)
-where
-    K: kube::runtime::reflector::Lookup + Clone + 'static,
-    K::DynamicType: Eq + std::hash::Hash + Clone + Default,
-{
-    writer.apply_watcher_event(&Event::Init);
-    for object in objects {
-        writer.apply_watcher_event(&Event::InitApply(object));
+fn filled<K: Kept>(object: K) -> (Shelf<K>, Filler<K>) {
+    let (shelf, mut filler) = Shelf::new(|_| true);
+    for event in [Event::Init, Event::InitApply(object), Event::InitDone] {
+        filler.take(event);
     }
-    writer.apply_watcher_event(&Event::InitDone);
+    (shelf, filler)
 }
 
 /// A client of an API server that nobody runs.
@@ -94,10 +89,8 @@ async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> B
 pub(super) async fn lead_cluster(activator: &FakeActivator, function: Function, cluster: FakeCluster) -> Bench {
     let replicas = cluster.replicas();
     let pods_of = cluster.clone();
-    let (functions, mut function_writer) = reflector::store();
-    fill(&mut function_writer, vec![function]);
-    let (deployment_store, mut deployments) = reflector::store();
-    fill(&mut deployments, vec![deployment(replicas, "100")]);
+    let (functions, function_filler) = filled(function);
+    let (shelf, deployments) = filled(deployment(replicas, "100"));
     let (event_sender, events) = mpsc::channel(16);
     let (pods, changes) = mpsc::channel(16);
     let shutdown = CancellationToken::new();
@@ -107,7 +100,7 @@ pub(super) async fn lead_cluster(activator: &FakeActivator, function: Function, 
         activator_selector: String::new(),
         token: TOKEN.to_owned(),
         functions,
-        deployments: deployment_store,
+        deployments: shelf,
         adopted: AdoptedPods::new(&no_client(), &mpsc::unbounded_channel().0),
         pods: Arc::new(move |_, _| pods_of.with(|model| model.whole.iter().cloned().map(Arc::new).collect())),
         metrics: AutoscalerMetrics::default(),
@@ -120,7 +113,7 @@ pub(super) async fn lead_cluster(activator: &FakeActivator, function: Function, 
     let pod = Box::new(activator_pod("a", Some("127.0.0.1"), "Running", true));
     let joins = PodChange::Applied { pod, listed: true };
     pods.send(joins).await.unwrap();
-    Bench { handle, cluster, events, _pods: pods, deployments, _functions: function_writer, shutdown }
+    Bench { handle, cluster, events, _pods: pods, deployments, _functions: function_filler, shutdown }
 }
 
 pub(super) async fn event(bench: &mut Bench) -> ScalingEvent {
@@ -199,7 +192,7 @@ async fn a_floor_wakes_and_its_end_lets_go() {
     let up = event(&mut bench).await;
     assert_eq!(up.kind, ScalingEventKind::ScaledUp, "{}", up.message);
     assert_eq!(bench.cluster.replicas(), 1);
-    bench.deployments.apply_watcher_event(&Event::Apply(deployment(1, "101")));
+    bench.deployments.take(Event::Apply(deployment(1, "101")));
     bench.handle.clear_initial("shop", "hello", "hello-1");
     let down = event(&mut bench).await;
     assert_eq!(down.kind, ScalingEventKind::ScaledToZero, "{}", down.message);
@@ -251,7 +244,7 @@ async fn a_wake_by_an_activator_is_seen_and_kept() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     bench.cluster.with(|model| model.scale(1));
-    bench.deployments.apply_watcher_event(&Event::Apply(deployment(1, "101")));
+    bench.deployments.take(Event::Apply(deployment(1, "101")));
     bench.handle.changed("shop", "hello");
     let woken = event(&mut bench).await;
     assert_eq!(woken.kind, ScalingEventKind::ScaledUp);

@@ -78,7 +78,9 @@ impl Leader {
         let cost = status.cost.as_ref().expect("an account was written");
         let (account, until) = board::account(cost, now, date);
         leader.board.accounts.open(&key(), account, leader.standing(), until);
-        leader.ledger.adopt(&key(), board::habit(&key(), status, rung != Rung::Active, now, date), now);
+        if let Some(habit) = board::habit(&key(), status, rung != Rung::Active, now, date) {
+            leader.ledger.adopt(&key(), habit, now);
+        }
         leader
     }
 
