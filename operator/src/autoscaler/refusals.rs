@@ -2,7 +2,7 @@
 //! once they were parked. Pure.
 //!
 //! What always holds: what is remembered was seen of this revision's own pods, and is forgotten once it works, or with the revision; an answer that is over in
-//! a moment is no refusal.
+//! a moment is no refusal, nor is one that may be about the pod as it was just then, until it comes again and again.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,19 @@ use super::stepdown::StepOutcome;
 /// Answers of an API server that say nothing of what was asked for: who asks, and when.
 const PASSING: [u16; 3] = [401, 408, 429];
 
+/// What an API server answers where a policy or its own rules do not let an object become what was asked for: by what the cluster is like, or by
+/// what somebody else was changing.
+const UNFIT: u16 = 422;
+/// So often in a row that counts.
+const TIMES: u32 = 3;
+
 /// What was seen of a revision's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// They could not be put on a rung, for this reason.
     Refused(Rung, String),
+    /// The same, but they may be able to in a moment.
+    Unfit(Rung, String),
     /// They could be put on it.
     Moved(Rung),
     /// Parked, they reserve as much as before.
@@ -35,6 +43,9 @@ impl Seen {
         match (step.rung(), outcome) {
             (_, StepOutcome::Failed(ClusterError::Refused { code: 0, .. })) => None,
             (_, StepOutcome::Failed(ClusterError::Refused { code, .. })) if PASSING.contains(code) => None,
+            (Some(rung), StepOutcome::Failed(ClusterError::Refused { code: UNFIT, message })) => {
+                Some(Self::Unfit(rung, message.clone()))
+            }
             (Some(rung), StepOutcome::Failed(ClusterError::Refused { message, .. })) => {
                 Some(Self::Refused(rung, message.clone()))
             }
@@ -51,6 +62,8 @@ impl Seen {
 pub(super) struct Refusals {
     revision: String,
     rungs: BTreeMap<Rung, String>,
+    /// How often in a row pods did not fit a rung.
+    unfit: BTreeMap<Rung, u32>,
     rigid: bool,
 }
 
@@ -63,7 +76,17 @@ impl Refusals {
         }
         match seen {
             Seen::Refused(rung, why) => drop(self.rungs.insert(rung, why)),
-            Seen::Moved(rung) => drop(self.rungs.remove(&rung)),
+            Seen::Unfit(rung, why) => {
+                let times = self.unfit.entry(rung).or_default();
+                *times = times.saturating_add(1);
+                if *times >= TIMES {
+                    self.rungs.insert(rung, why);
+                }
+            }
+            Seen::Moved(rung) => {
+                self.unfit.remove(&rung);
+                self.rungs.remove(&rung);
+            }
             Seen::Rigid => self.rigid = true,
             Seen::Shrunk => self.rigid = false,
         }
@@ -72,7 +95,7 @@ impl Refusals {
 
     /// Whether nothing is remembered.
     pub(super) fn is_empty(&self) -> bool {
-        self.rungs.is_empty() && !self.rigid
+        self.rungs.is_empty() && self.unfit.is_empty() && !self.rigid
     }
 
     /// The rungs that were refused last, and why.
@@ -134,6 +157,24 @@ mod tests {
                 assert_eq!(seen(kind, &outcome), None, "{kind:?} {outcome:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_pod_did_not_fit_just_then_counts_when_it_comes_again_and_again() {
+        let mut refusals = Refusals::default();
+        let unfit = || seen(StepKind::Park, &refused(422)).expect("it is seen");
+        for _ in 0..2 {
+            for _ in 0..2 {
+                assert!(!refusals.note("hello-1", unfit()));
+                assert!(!refusals.refuses("hello-1", Rung::Parked) && !refusals.is_empty());
+            }
+            assert!(!refusals.note("hello-1", Seen::Moved(Rung::Parked)), "it worked in between");
+            assert!(refusals.is_empty());
+        }
+        let told: Vec<bool> = (0..4).map(|_| refusals.note("hello-1", unfit())).collect();
+        assert_eq!((told, refusals.refuses("hello-1", Rung::Parked)), (vec![false, false, true, false], true));
+        assert!(refusals.note("hello-1", Seen::Moved(Rung::Parked)));
+        assert!(refusals.is_empty());
     }
 
     #[test]
