@@ -297,6 +297,10 @@ fn parking_step<'p, P: Iterator<Item = &'p Arc<Pod>>>(
     let in_use = || pods().any(|pod| Parking::of(pod).is_none() && pod.metadata.deletion_timestamp.is_none());
     match decision.rung {
         Rung::Parked if pods().any(|pod| can_be_parked(pod)) => Some(StepKind::Park),
+        // Throttled ones are parked once they have their CPU back.
+        Rung::Parked if pods().any(|pod| Parking::of(pod).is_none() && to_give_back(pod).is_some()) => {
+            Some(StepKind::Restore)
+        }
         Rung::Parked if pods().any(|pod| park::to_shrink(pod).is_some()) => Some(StepKind::Shrink),
         Rung::Active if wanted && (ahead || in_use()) && can_wake() => Some(StepKind::Unpark),
         Rung::Active | Rung::Throttled if !wanted && can_wake() => Some(StepKind::Unpark),

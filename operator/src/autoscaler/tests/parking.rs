@@ -202,6 +202,24 @@ pub(super) fn requesting(mut pod: Pod, cpu: &str, memory: &str) -> Pod {
     pod
 }
 
+#[test]
+fn a_throttled_pod_has_its_cpu_again_before_it_is_parked() {
+    let whole = requesting(pod("a", true), "50m", "64Mi");
+    let mut throttled = whole.clone();
+    throttled.labels_mut().insert("pilotlight.dev/rung".to_owned(), "Throttled".to_owned());
+    throttled.annotations_mut().insert("pilotlight.dev/cpu".to_owned(), "50m/1".to_owned());
+    assert_eq!(done(Rung::Parked, true, false, &[throttled]), Some(StepKind::Restore));
+    let kubelet_tells = |limit: &str| {
+        let mut pod = whole.clone();
+        let resources = json!({"limits": {"cpu": limit}});
+        pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].resources =
+            serde_json::from_value(resources).unwrap();
+        done(Rung::Parked, true, false, &[pod])
+    };
+    assert_eq!(kubelet_tells("10m"), None, "it is on its way back");
+    assert_eq!(kubelet_tells("1"), Some(StepKind::Park));
+}
+
 fn requests(cluster: &FakeCluster) -> Vec<String> {
     cluster.with(|model| model.whole.iter().map(|pod| Requests::of(pod).unwrap().record()).collect())
 }
