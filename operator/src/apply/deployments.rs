@@ -186,7 +186,10 @@ fn remember_revision(context: &Context, uid: &str, revision: &Revision) {
         Ok(packed) => context.with_memory(uid, |memory| {
             memory.revisions.insert(revision.number, packed);
         }),
-        Err(error) => tracing::error!(%error, "cannot remember a revision; it is read from its Deployment"),
+        Err(error) => {
+            let revision = revision.number;
+            tracing::error!(uid, revision, %error, "cannot remember a Function's revision; it is read from its Deployment");
+        }
     }
 }
 

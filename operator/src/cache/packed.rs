@@ -30,8 +30,8 @@ impl<T: Serialize + DeserializeOwned> Packed<T> {
     /// The value as it was packed. `None` where `T` cannot read what it wrote, which only a bug in it can cause.
     pub fn open(&self) -> Option<T> {
         let json = lz4_flex::decompress_size_prepended(&self.bytes).ok()?;
-        serde_json::from_slice(&json)
-            .inspect_err(|error| tracing::error!(%error, "cannot read back what was kept"))
-            .ok()
+        let read = serde_json::from_slice(&json);
+        let kind = std::any::type_name::<T>();
+        read.inspect_err(|error| tracing::error!(kind, %error, "cannot read back what was kept; this is a bug")).ok()
     }
 }
