@@ -73,13 +73,16 @@ pub fn request_line(line: &[u8]) -> Result<RequestLine, &'static str> {
     Ok(RequestLine { http_10, connect })
 }
 
-/// What may stand in a request target: visible ASCII without the fragment, which is no server's business.
+/// What may stand in a request target: visible ASCII without the fragment, which is no server's business, and without `<` and `>`,
+/// which no client sends as they are and [`http::Uri`] does not take either.
 pub fn is_in_target(byte: u8) -> bool {
-    (byte > 0x20) & (byte < 0x7f) & (byte != b'#')
+    (byte > 0x20) & (byte < 0x7f) & (byte != b'#') & (byte != b'<') & (byte != b'>')
 }
 
 fn check_target(method: &[u8], target: &[u8]) -> Result<(), &'static str> {
-    if !target.iter().fold(true, |good, &byte| good & is_in_target(byte)) {
+    // `http::Uri` takes a backtick in the query only.
+    let backtick = memchr::memchr2(b'?', b'`', target).is_some_and(|at| target[at] == b'`');
+    if backtick || !target.iter().fold(true, |good, &byte| good & is_in_target(byte)) {
         return Err("its target has a character that must be percent-encoded");
     }
     let absolute = [&b"http://"[..], b"https://"]

@@ -80,6 +80,19 @@ fn fields() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
+#[test]
+fn every_byte_of_a_target_has_one_meaning() {
+    for before in ["/", "/a?", "http://h", "http://h/", "http://h?"] {
+        for byte in 0..=255_u8 {
+            let request = [b"GET ", before.as_bytes(), &[byte], b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+            let (accepted, fault) = judge(&request, []);
+            let meant = meaning(&request);
+            let clear = matches!(meant.end, End::Clean) && meant.messages.len() == 1;
+            assert_eq!(accepted == request.len(), clear, "{}: {fault:?}, {:?}", request.escape_ascii(), meant.end);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(2_000), failure_persistence: None, ..ProptestConfig::default() })]
 
