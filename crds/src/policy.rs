@@ -51,7 +51,8 @@ pub struct Scaling {
     /// at once and removes none. Default 200.
     #[schemars(range(min = 110, max = 1000))]
     pub panic_threshold_percent: u32,
-    /// Seconds without a request until the Function goes to zero. Absent: 60, unless `idle` says what becomes of idle pods.
+    /// Seconds without a request until the Function goes to zero. Absent: `idle` says what becomes of idle pods, or where that is absent, too, the
+    /// policy `Adaptive` decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub idle_seconds: Option<u32>,
@@ -59,7 +60,7 @@ pub struct Scaling {
     #[schemars(range(min = 0, max = 3600))]
     pub scale_down_delay_seconds: u32,
     /// What becomes of pods that nobody asks anything of: steps at stated times, or a policy that learns when requests come. Absent: they stay
-    /// as they are until `idleSeconds`.
+    /// as they are until `idleSeconds`, and without that the policy is `Adaptive`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Idle>,
     /// Floors by the time of day: so many pods at least from each `start` to the next `end`, load or not. Where several are in force the
@@ -104,6 +105,11 @@ pub struct IdleStep {
     /// request brings the function back; needs an image whose entry point is the function (no `command`), and probes by `httpGet`, `tcpSocket`
     /// or `grpc`. `Zero`: no pods; the same as `idleSeconds`.
     pub rung: IdleRung,
+    /// Pods that stay on it; the others go. Pods that a step keeps are kept until it is taken, too, and none is started for it: where load left
+    /// fewer, those stay. Floors (`minReplicas`, `minActiveReplicas`, `schedules`) win. Absent: as many as load lately asked for, in the end one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub replicas: Option<u32>,
 }
 
 /// A rung that pods can be put on.
@@ -117,26 +123,31 @@ pub enum IdleRung {
     Zero,
 }
 
-/// Seconds without a request until zero where nothing else is said.
-const IDLE_SECONDS: u32 = 60;
-
 impl Scaling {
-    /// Whether the adaptive policy decides about idle pods, because no times are stated.
+    /// Whether the adaptive policy decides about idle pods, because it is asked for or no times are stated.
     pub fn is_adaptive(&self) -> bool {
-        self.idle.as_ref().is_some_and(|idle| idle.policy.is_some())
+        match &self.idle {
+            Some(idle) => idle.policy.is_some(),
+            None => self.idle_seconds.is_none(),
+        }
     }
 
     /// The steps down that are stated, zero after `idleSeconds` among them. Empty where the adaptive policy decides.
     pub fn idle_steps(&self) -> Vec<IdleStep> {
         let stated = self.idle.as_ref().map(|idle| idle.steps.as_slice()).unwrap_or_default();
-        let zero = self.idle_seconds.or(self.idle.is_none().then_some(IDLE_SECONDS));
-        let zero = zero.map(|after_seconds| IdleStep { after_seconds, rung: IdleRung::Zero });
+        let zero =
+            self.idle_seconds.map(|after_seconds| IdleStep { after_seconds, rung: IdleRung::Zero, replicas: None });
         stated.iter().cloned().chain(zero).collect()
     }
 
     /// Whether idle pods may ever be put on this rung, as far as the spec says.
-    pub fn asks_for(&self, rung: IdleRung) -> bool {
+    pub fn may_use(&self, rung: IdleRung) -> bool {
         self.is_adaptive() || self.states(rung)
+    }
+
+    /// Whether the author asks for this rung, by a step or by the policy's name. Who says nothing misses none.
+    pub fn asks_for(&self, rung: IdleRung) -> bool {
+        self.idle.is_some() && self.may_use(rung)
     }
 
     /// Whether the author states a step to this rung.
@@ -299,9 +310,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stated_counts_and_a_minute_only_where_nothing_is() {
+    fn what_is_stated_counts_and_nothing_is_a_step_where_nothing_is() {
         let (throttled, zero) = (IdleRung::Throttled, IdleRung::Zero);
-        assert_eq!(steps(json!({})), [(60, zero)]);
+        assert_eq!(steps(json!({})), []);
         assert_eq!(steps(json!({"idleSeconds": 5})), [(5, zero)]);
         let throttle = json!({"steps": [{"afterSeconds": 9, "rung": "Throttled"}]});
         assert_eq!(steps(json!({"idle": throttle})), [(9, throttled)], "it stays there");
@@ -312,15 +323,29 @@ mod tests {
     }
 
     #[test]
-    fn the_adaptive_policy_may_use_every_rung() {
-        let asks = |scaling: serde_json::Value, rung| {
-            let scaling: Scaling = serde_json::from_value(scaling).expect("a spec");
-            scaling.asks_for(rung)
-        };
-        for rung in [IdleRung::Throttled, IdleRung::Parked, IdleRung::Zero] {
-            assert!(asks(json!({"idle": {"policy": "Adaptive"}}), rung));
+    fn the_adaptive_policy_decides_where_no_times_are_stated_and_may_use_every_rung() {
+        let scaling = |scaling: serde_json::Value| serde_json::from_value::<Scaling>(scaling).expect("a spec");
+        for adaptive in [json!({}), json!({"minReplicas": 2}), json!({"idle": {"policy": "Adaptive"}})] {
+            let scaling = scaling(adaptive);
+            assert!(scaling.is_adaptive(), "{scaling:?}");
+            for rung in [IdleRung::Throttled, IdleRung::Parked, IdleRung::Zero] {
+                assert!(scaling.may_use(rung) && !scaling.states(rung));
+            }
         }
-        assert!(!asks(json!({"idleSeconds": 5}), IdleRung::Throttled));
-        assert!(asks(json!({}), IdleRung::Zero));
+        let step = json!({"steps": [{"afterSeconds": 9, "rung": "Throttled"}]});
+        for stated in [json!({"idleSeconds": 5}), json!({"idle": step}), json!({"idleSeconds": 60, "idle": step})] {
+            let scaling = scaling(stated);
+            assert!(!scaling.is_adaptive() && !scaling.may_use(IdleRung::Parked), "{scaling:?}");
+        }
+    }
+
+    #[test]
+    fn a_rung_is_asked_for_by_a_step_or_by_the_policys_name() {
+        let asks = |scaling: serde_json::Value| {
+            serde_json::from_value::<Scaling>(scaling).expect("a spec").asks_for(IdleRung::Parked)
+        };
+        assert!(asks(json!({"idle": {"policy": "Adaptive"}})));
+        assert!(asks(json!({"idle": {"steps": [{"afterSeconds": 9, "rung": "Parked"}]}})));
+        assert!(!asks(json!({})) && !asks(json!({"idleSeconds": 5})));
     }
 }

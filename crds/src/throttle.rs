@@ -121,6 +121,18 @@ pub fn is_throttled(pod: &Pod) -> bool {
     to_take(pod).is_none() && to_give_back(pod).is_some()
 }
 
+/// Whether the function's container has the CPU limit that the pod says, as far as kubelet tells. A container that is begun anew before has the new
+/// one within a pod that still has the old, and does not start where cgroups cannot be that (version 1).
+pub fn is_carried_out(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let status = statuses.and_then(|statuses| statuses.iter().find(|status| status.name == CONTAINER));
+    let has = status.and_then(|status| status.resources.as_ref()?.limits.as_ref()?.get("cpu"));
+    match (Cpu::of(pod), has) {
+        (Some(wanted), Some(has)) => milli(&wanted.limit) == milli(&has.0),
+        _ => true,
+    }
+}
+
 fn function_of(pod: &Pod) -> Option<&Container> {
     pod.spec.as_ref()?.containers.iter().find(|container| container.name == CONTAINER)
 }
@@ -136,6 +148,24 @@ pub(crate) fn milli(quantity: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resize_is_carried_out_when_kubelet_says_so_or_nothing() {
+        let told = |limit: Option<&str>| {
+            let mut pod = pod(Some(("100m", "2")), false, None);
+            let resources = limit.map(|limit| json!({"limits": {"cpu": limit}}));
+            pod.status = serde_json::from_value(json!({
+                "containerStatuses": [{
+                    "name": CONTAINER, "image": "", "imageID": "", "ready": true, "restartCount": 0, "resources": resources,
+                }],
+            }))
+            .expect("a status");
+            is_carried_out(&pod)
+        };
+        assert!(told(None) && told(Some("2")) && told(Some("2000m")));
+        assert!(!told(Some("10m")));
+        assert!(is_carried_out(&pod(None, false, None)), "without a limit there is nothing to carry out");
+    }
 
     fn pod(cpu: Option<(&str, &str)>, marked: bool, recorded: Option<&str>) -> Pod {
         let resources = cpu.map(|(request, limit)| {

@@ -110,7 +110,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads);
     let contested = Contention::of_replicas(&observed.deployments, now);
     let idle = context.autoscaler.idle(&namespace_of(function), &function.name_any(), now);
-    let refused = context.autoscaler.rung_refused(&namespace_of(function), &function.name_any());
+    let refused = context.autoscaler.rungs_refused(&namespace_of(function), &function.name_any());
     let input = StatusInput {
         function,
         observed: &observed,
@@ -121,7 +121,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         owner: owner.as_ref(),
         contested: contested.as_slice(),
         idle: idle.as_ref(),
-        rung_refused: refused.as_ref().map(|(rung, why)| (*rung, why.as_str())),
+        rungs_refused: &refused,
         boost_refused: boosts.refused.as_deref(),
         domain: context.domain.as_deref(),
         now,

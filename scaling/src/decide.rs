@@ -4,7 +4,7 @@
 //! these differences: what load asks for is the offered load, not the backlog (`demand`); panic ends with the surge, and replicas are
 //! removed only below the peak of the whole stable window, which fades in its second half, so that there is no cliff and noise adds and
 //! removes nothing; a Function goes to zero after a proven silence of its own length,
-//! also out of panic; and nothing is removed while an activator's samples are missing.
+//! also out of panic, and so it goes to the replicas that a step of the idle ladder keeps; and nothing is removed while an activator's samples are missing.
 //!
 //! What always holds: the result lies within the bounds; more load never gives fewer replicas; panic and missing data never
 //! remove any, except to reach a lowered maximum.
@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use crate::coverage::Span;
 use crate::demand::demand;
-use crate::idle::{IdleDecision, Rung, Rungs};
+use crate::idle::{IdleDecision, Kept, Rung, Rungs};
 use crate::load::Load;
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::reason::{Bound, Cause, Reason};
-use crate::rest::{Adaptive, FRESH_SECONDS, is_fresh, rest, silence};
+use crate::rest::{Adaptive, FRESH_SECONDS, is_fresh, rest, silence, stay_of};
 use crate::time::{Millis, Second};
 
 /// Seconds after which a Function under load is looked at again, if nothing pokes before.
@@ -114,13 +114,17 @@ struct Resting {
     /// Seconds of silence until zero, where that is by a step.
     needed_seconds: Option<u64>,
     idle: IdleDecision,
+    /// How many replicas the steps keep.
+    kept: Kept,
 }
 
 impl Resting {
     fn of(input: &Input<'_>, memory: &Memory) -> Self {
         let silent_millis = silence(input, memory);
         let needed_seconds = input.policy.silence_seconds().filter(|_| input.adaptive.is_none());
-        Self { silent_millis, needed_seconds, idle: rest(input, silent_millis, floor(input).0 > 0) }
+        let floored = floor(input).0 > 0;
+        let (idle, kept) = (rest(input, silent_millis, floored), stay_of(input, silent_millis, floored));
+        Self { silent_millis, needed_seconds, idle, kept }
     }
 
     /// Whether what the ladder says is about silence that is known of.
@@ -192,6 +196,10 @@ fn replicas(input: &Input<'_>, mut memory: Memory, rest: &Resting) -> Decision {
     let seconds = seconds.max(input.policy.stable_seconds());
     if Second::containing(input.now).minus(seconds) < memory.seen_from {
         hold(input.current, Cause::HistoryMissing { wanted, seconds });
+    }
+    hold(rest.kept.least.min(input.current), Cause::Ladder(rest.idle.reason.clone()));
+    if replicas > rest.kept.most {
+        (replicas, cause, bound) = (rest.kept.most, Cause::Ladder(rest.idle.reason.clone()), None);
     }
     bounded(input, replicas, cause, bound, memory, rest)
 }
@@ -315,7 +323,7 @@ fn load_check(input: &Input<'_>, replicas: u32, memory: &Memory, rest: &Resting)
     }
     let floored = replicas == floor(input).0;
     let waits_for_time_only = if rest.silent_millis > 0 {
-        floored || replicas == least(input, 1, memory).0.max(1)
+        floored || replicas == least(input, 1, memory).0.max(rest.kept.least.min(input.current)).max(1)
     } else {
         floored && rest.idle.next_look.is_none() && input.adaptive.is_none()
     };

@@ -32,7 +32,7 @@ pub use hindsight::look_back;
 pub use idle::Rung;
 pub use load::{Average, Load, Service, Window};
 pub use memory::Memory;
-pub use policy::{Metric, Policy, Target};
+pub use policy::{Metric, Policy, Target, USUAL_IDLE_SECONDS};
 pub use reason::{Bound, Cause, Reason};
 pub use rest::{Adaptive, is_fresh};
 pub use schedule::{Schedule, ScheduleError, Scheduled, scheduled};

@@ -10,6 +10,9 @@ const DEFAULT_TARGET: u32 = 100;
 /// Target rate where none is set, in requests a second; Knative's default.
 const DEFAULT_TARGET_RPS: u32 = 200;
 
+/// Seconds without a request after which pods go where nothing else is said or known; as long as Knative looks back.
+pub const USUAL_IDLE_SECONDS: u32 = 60;
+
 /// What load is measured by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Metric {
@@ -92,7 +95,7 @@ impl Default for Policy {
             stable_window_seconds: 60,
             panic_window_percent: 10,
             panic_threshold_percent: 200,
-            steps: vec![Step::to_zero(60)],
+            steps: vec![Step::to_zero(USUAL_IDLE_SECONDS)],
             scale_down_delay_seconds: 0,
             max_scale_up_rate: 1000,
             max_scale_down_rate: 2,

@@ -4,7 +4,9 @@
 //! activators there is no ladder at all.
 
 use crate::decide::{FloorReason, Input};
-use crate::idle::{Footprint, HOLD_MILLIS, Idle, IdleDecision, IdleReason, Learnt, Prices, Rung, adapt, follow};
+use crate::idle::{
+    Footprint, HOLD_MILLIS, Idle, IdleDecision, IdleReason, Kept, Learnt, Prices, Rung, Step, adapt, follow, kept,
+};
 use crate::memory::Memory;
 use crate::time::{Millis, Second};
 
@@ -45,17 +47,33 @@ pub fn is_fresh(now: Millis, until: Second) -> bool {
     now.since(until.start()) <= FRESH_SECONDS * 1000
 }
 
+/// How many replicas the steps keep after `silence` ms; while requests are under way, or may be, they say nothing.
+pub(crate) fn stay_of(input: &Input<'_>, silence: u64, floored: bool) -> Kept {
+    if silence == 0 || input.adaptive.is_some() || is_open(input) {
+        return Kept::FREE;
+    }
+    kept(&steps(input, floored), silence, u64::from(input.policy.scale_down_delay_seconds) * 1000)
+}
+
+/// The steps that can be taken: where a floor keeps replicas there is none to Zero.
+fn steps(input: &Input<'_>, floored: bool) -> Vec<Step> {
+    input.policy.ladder().filter(|step| !(floored && step.rung == Rung::Zero)).collect()
+}
+
+/// Whether requests reach pods past the activators.
+fn is_open(input: &Input<'_>) -> bool {
+    input.floor.as_ref().is_some_and(|floor| floor.reason == FloorReason::FailOpen)
+}
+
 /// What the ladder says after `silence` ms, where `floored` tells whether a floor keeps replicas.
 pub(crate) fn rest(input: &Input<'_>, silence: u64, floored: bool) -> IdleDecision {
-    let open = input.floor.as_ref().is_some_and(|floor| floor.reason == FloorReason::FailOpen);
     match &input.adaptive {
-        _ if open => stay(Rung::Active, silence),
+        _ if is_open(input) => stay(Rung::Active, silence),
         Some(adaptive) => adapted(input, adaptive, silence, floored),
         None => {
-            let steps: Vec<_> = input.policy.ladder().filter(|step| !(floored && step.rung == Rung::Zero)).collect();
             let since = Millis(input.now.0.saturating_sub(silence));
             let available = if floored { input.available.without(Rung::Zero) } else { input.available };
-            follow(&steps, available, input.current, since, input.now)
+            follow(&steps(input, floored), available, input.current, since, input.now)
         }
     }
 }

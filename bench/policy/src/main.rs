@@ -51,6 +51,9 @@ struct Arguments {
     /// What a second of waiting is worth to the adaptive policy, in GiB·s.
     #[arg(long, value_name = "GIB_S")]
     wait_price: Option<u64>,
+    /// What a pod's place on a node is worth to it, in MiB.
+    #[arg(long, value_name = "MIB")]
+    place_price: Option<u64>,
     /// Writes a picture of latency over memory-time and over pod creations to this file, as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -75,15 +78,15 @@ fn main() -> Result<()> {
     let requests: usize = workload.functions.iter().map(|function| function.requests.len()).sum();
     let hours = workload.end as f64 / 3_600_000.0;
     eprintln!("▶ {} Functions, {requests} requests in {hours:.1} h", workload.functions.len());
-    let prices = prices(arguments.wait_price);
+    let prices = prices(arguments.wait_price, arguments.place_price);
     if let Some(index) = arguments.why {
         return why(&workload, index, &prices);
     }
     let rows = rows(&workload, &prices);
     if let Some(file) = &arguments.plot {
         let lines = [
-            ("adaptive, full ladder", frontier(&workload, Rungs::ALL)),
-            ("adaptive, Active and Zero", frontier(&workload, Rungs::PLAIN)),
+            ("adaptive, full ladder", frontier(&workload, Rungs::ALL, &prices)),
+            ("adaptive, Active and Zero", frontier(&workload, Rungs::PLAIN, &prices)),
         ];
         std::fs::write(file, plot::svg(&rows, &lines)).with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -117,9 +120,10 @@ fn workload(arguments: &Arguments) -> Result<Workload> {
     Ok(workload)
 }
 
-fn prices(wait: Option<u64>) -> Prices {
+fn prices(wait: Option<u64>, place: Option<u64>) -> Prices {
     let usual = Prices::default();
-    Prices { wait_second: wait.map_or(usual.wait_second, |gib| gib * 1024), ..usual }
+    let wait_second = wait.map_or(usual.wait_second, |gib| gib * 1024);
+    Prices { wait_second, pod_second: place.unwrap_or(usual.pod_second), ..usual }
 }
 
 fn rows(workload: &Workload, prices: &Prices) -> Vec<Row> {
@@ -148,8 +152,9 @@ fn adaptive(workload: &Workload, available: Rungs, prices: &Prices) -> Vec<Outco
     each(workload, |function| Adaptive::new(function.footprint, available, prices))
 }
 
-fn frontier(workload: &Workload, available: Rungs) -> Vec<Figures> {
-    FRONTIER.iter().map(|gib| figures(&adaptive(workload, available, &prices(Some(*gib))))).collect()
+fn frontier(workload: &Workload, available: Rungs, prices: &Prices) -> Vec<Figures> {
+    let at = |gib: &u64| figures(&adaptive(workload, available, &Prices { wait_second: gib * 1024, ..*prices }));
+    FRONTIER.iter().map(at).collect()
 }
 
 fn why(workload: &Workload, index: usize, prices: &Prices) -> Result<()> {

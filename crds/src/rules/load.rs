@@ -80,6 +80,21 @@ fn idle() -> Vec<FieldRule> {
             "steps in spec.scaling.idle must go down the ladder, Throttled before Zero: raise afterSeconds of the lower rung",
         ),
         rule(
+            "spec.scaling.idle",
+            "!has(self.steps) || self.steps.all(a, self.steps.all(b, !has(a.replicas) || !has(b.replicas) || a.afterSeconds >= b.afterSeconds || a.replicas >= b.replicas))",
+            "replicas of a step in spec.scaling.idle must not be above those of a step before it, because no pods are started for a step: lower them, or raise those before",
+        ),
+        rule(
+            "spec.scaling.idle.steps[]",
+            "!has(self.replicas) || self.rung != 'Zero'",
+            "a step to Zero in spec.scaling.idle keeps no pods: remove its replicas, or choose another rung",
+        ),
+        rule(
+            "spec.scaling",
+            "!has(self.idle) || !has(self.idle.steps) || self.idle.steps.all(s, !has(s.replicas) || s.replicas <= self.maxReplicas)",
+            "replicas of a step in spec.scaling.idle must not be above spec.scaling.maxReplicas: raise maxReplicas or lower them",
+        ),
+        rule(
             "spec.scaling",
             "!has(self.idleSeconds) || !has(self.idle) || !has(self.idle.policy)",
             "spec.scaling.idleSeconds states when the Function goes to zero, which the policy Adaptive in spec.scaling.idle would choose: remove one of them (versions before the policy wrote idleSeconds: 60 themselves; null removes it)",

@@ -1,6 +1,7 @@
 //! Promise: without stated times Pilotlight decides itself what becomes of idle pods, says why, remembers what it learnt, and tells what it saved.
 
 use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join;
 use k8s_openapi::api::core::v1::Event;
 use pilotlight_crds::Function;
 use pilotlight_crds::status::{IdleStatus, Rung};
@@ -73,5 +74,31 @@ async fn an_idle_function_is_moved_by_what_is_learnt_and_explains_itself() -> Re
     stage.functions.patch("hello", json!({"scaling": {"idle": null, "idleSeconds": 2}})).await?;
     let at_zero = idle(&stage, Rung::Zero, "what was learnt", |idle| idle.learnt.is_some()).await?;
     ensure!(at_zero.plan.as_ref().is_some_and(|plan| plan.rung == Rung::Zero), "{:?}", at_zero.plan);
+    stage.strike().await
+}
+
+/// Waits until a Function that nobody asks anything is on a rung, because too little is known of it.
+async fn rests(stage: &Stage, name: &str, rung: Rung) -> Result<()> {
+    stage.ready(name).await?;
+    stage.ok(name, "/").await?;
+    let there = |function: &Function| function.status.as_ref().is_some_and(|status| status.rung == Some(rung));
+    let get = || stage.functions.get(name);
+    until(&format!("{name} on {rung:?}"), PATIENCE, get, there).await?;
+    let told = || stage.events("Function", name);
+    let explains = |event: &Event| {
+        let words = event.message.as_deref().unwrap_or_default();
+        words.contains("it is not kept running for longer than 60 s")
+    };
+    until("an Event with the reason", PATIENCE, told, |events: &Vec<Event>| events.iter().any(explains)).await?;
+    stage.ok(name, "/").await.map(drop)
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn who_says_nothing_is_parked_after_a_minute_or_at_zero_where_that_cannot_be() -> Result<()> {
+    let stage = Stage::set("adaptive-default").await?;
+    stage.functions.create("parks", json!({})).await?;
+    stage.functions.create("goes", json!({"coldStart": {"beacon": "Disabled"}})).await?;
+    try_join(rests(&stage, "parks", Rung::Parked), rests(&stage, "goes", Rung::Zero)).await?;
     stage.strike().await
 }

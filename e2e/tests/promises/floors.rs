@@ -1,8 +1,9 @@
-//! Promise: how many pods there are at a wake, while there is load, and at a time of day is the author's choice; why there are so many can be
+//! Promise: how many pods there are at a wake, while there is load, while there is none, and at a time of day is the author's choice; why there are so many can be
 //! asked; and whoever else writes the replicas is named.
 
 use anyhow::{Context as _, Result, ensure};
 use pilotlight_crds::condition::{FOREIGN_WRITER, REPLICAS_CONTESTED, STALLED};
+use pilotlight_crds::status::Rung;
 use pilotlight_crds::{Function, FunctionStatus};
 use pilotlight_e2e::fixture::PATIENCE;
 use pilotlight_e2e::history::History;
@@ -45,6 +46,25 @@ async fn an_active_minimum_holds_under_load_and_forbids_no_zero() -> Result<()> 
     stage.functions.at_zero("hello").await?;
     let seen = history.replicas("hello-1");
     assert_eq!(seen, [0, 2, 0], "load that falls took some away before silence took all");
+    stage.strike().await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_step_keeps_as_many_idle_pods_as_it_says() -> Result<()> {
+    let stage = Stage::set("step-keeps").await?;
+    let idle = json!({"steps": [{"afterSeconds": 5, "rung": "Parked", "replicas": 2}]});
+    let scaling = json!({"activationReplicas": 3, "idleSeconds": 30, "stableWindowSeconds": 10, "idle": idle});
+    stage.functions.create("hello", json!({"scaling": scaling})).await?;
+    stage.functions.at_zero("hello").await?;
+    let history = History::begin(&stage.reach.client, &stage.namespace, "hello").await?;
+    stage.ok("hello", "/").await?;
+    let hello = || stage.functions.get("hello");
+    let parked = |status: &FunctionStatus| (status.replicas, status.rung) == (2, Some(Rung::Parked));
+    let is_parked = |hello: &Function| hello.status.as_ref().is_some_and(parked);
+    until("two parked pods", PATIENCE, hello, is_parked).await?;
+    stage.functions.at_zero("hello").await?;
+    assert_eq!(history.replicas("hello-1"), [0, 3, 2, 0], "neither all stayed nor only one");
     stage.strike().await
 }
 

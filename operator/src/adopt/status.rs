@@ -3,6 +3,8 @@
 //! What always holds: selector, port and Deployment stand in it from when the target was accepted until all of it was given back, so that the activators
 //! serve for as long as anybody is led to them.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -157,7 +159,7 @@ pub(super) async fn report(
         owner: owner.as_ref(),
         contested: &contested,
         idle: idle.as_ref(),
-        rung_refused: None,
+        rungs_refused: &BTreeMap::new(),
         boost_refused: None,
         domain: context.domain.as_deref(),
         now,

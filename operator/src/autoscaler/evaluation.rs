@@ -20,7 +20,7 @@ use crate::cache::Shelf;
 
 use super::board::Board;
 use super::calendar::Calendar;
-use super::cluster::{Cluster, ClusterError};
+use super::cluster::Cluster;
 use super::control::ControlClient;
 use super::decisions::DecisionLog;
 use super::events::ScalingEvent;
@@ -29,7 +29,8 @@ use super::inbox::{Inbox, News};
 use super::ledger::{FunctionKey, Ledger, Scene};
 use super::metrics::AutoscalerMetrics;
 use super::pods::PodChange;
-use super::progress::{Done, Progress, Seen};
+use super::progress::{Done, Progress, Versions};
+use super::refusals::Seen;
 use super::registry::Registry;
 use super::schedule::{Schedule, Trigger};
 use super::situation::{self, RevisionRead, Step};
@@ -213,15 +214,15 @@ impl<C: Cluster> Evaluation<C> {
     }
 
     /// The versions of the Function and of its revisions' Deployments.
-    fn versions(&self, function: &Function, key: &FunctionKey) -> Seen {
+    fn versions(&self, function: &Function, key: &FunctionKey) -> Versions {
         let floors = self.inbox.floors(key);
         let names = names(function, &floors).into_iter();
         let deployments = names.map(|name| (name.to_owned(), self.deployments.version(&key.namespace, name)));
-        Seen { function: function.resource_version(), deployments: deployments.collect() }
+        Versions { function: function.resource_version(), deployments: deployments.collect() }
     }
 
     /// Whether all is as it was seen. Another floor is told, other revisions make another version of the Function.
-    fn stands_as(&self, key: &FunctionKey, seen: &Seen) -> bool {
+    fn stands_as(&self, key: &FunctionKey, seen: &Versions) -> bool {
         let mut deployments = seen.deployments.iter();
         self.functions.version(&key.namespace, &key.name) == seen.function
             && deployments.all(|(name, version)| self.deployments.version(&key.namespace, name) == *version)
@@ -260,21 +261,25 @@ impl<C: Cluster> Evaluation<C> {
             let schedules = &function.spec.scaling.schedules;
             let (scheduled, floor_until) = self.calendar.floor(key, schedules, jiff::Timestamp::now(), now);
             let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open(), scheduled);
+            let policy = situation::policy(function);
+            let floored = floor.as_ref().map_or(0, |floor| floor.replicas).max(policy.min_replicas) > 0;
+            let refused = self.refused(key, active, &pods);
             let scene = Scene {
-                policy: situation::policy(function),
+                policy,
                 current: active.replicas,
                 ready: active.ready,
                 floor,
                 floor_until,
                 led_since: self.led_since(key),
                 rung,
-                available: situation::available(&function.spec, |rung| self.inbox.refuses(key, rung)),
+                available: situation::available(&function.spec, floored, |rung| refused.refuses(&active.name, rung)),
                 adaptive: function.spec.scaling.is_adaptive().then(|| {
                     let target = self.target(key, function);
-                    footprint::expected(&footprint::asked(&function.spec, target.as_deref()))
+                    let asked = footprint::asked(&function.spec, target.as_deref());
+                    footprint::expected(&asked, refused.is_rigid(&active.name))
                 }),
             };
-            let wanted = situation::wanted(&function.spec);
+            let wanted = situation::wanted(&function.spec, floored);
             let (step, check) = self.decide(key, active, &scene, wanted, &pods, trigger, now);
             next = [next, check].into_iter().flatten().min();
             // Floors of new revisions come first, revisions out of use last.
@@ -335,14 +340,11 @@ impl<C: Cluster> Evaluation<C> {
         };
         let after = progress.finish(&done, now);
         self.schedule.at(&done.key, after.look_at, Trigger::Change);
-        if let Some(rung) = done.step.rung() {
-            match &done.outcome {
-                StepOutcome::Failed(ClusterError::Refused { code: 1.., message }) => {
-                    self.inbox.set_refusal(&done.key, rung, Some(message));
-                }
-                StepOutcome::Moved { pods: 1.. } => self.inbox.set_refusal(&done.key, rung, None),
-                _ => {}
-            }
+        if let Some(seen) = Seen::of(&done.step, &done.outcome)
+            && self.inbox.note(&done.key, &done.step.revision, seen)
+        {
+            // Where the cluster can't, another rung may be the better one.
+            self.schedule.at(&done.key, now, Trigger::Change);
         }
         if let Some(event) = after.event {
             self.tell(event);

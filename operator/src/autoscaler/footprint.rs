@@ -38,15 +38,26 @@ pub(super) fn reserved(asked: &[&ResourceRequirements]) -> Footprint {
 /// The same, where these pods stand: parked ones whose requests did not shrink reserve what they did.
 pub(super) fn standing(asked: &[&ResourceRequirements], pods: &[Arc<Pod>]) -> Footprint {
     let reserved = reserved(asked);
-    let rigid = pods.iter().any(|pod| park::is_swapped(pod) && park::reserves(pod));
+    let rigid = pods.iter().any(|pod| is_rigid(pod));
     Footprint { parked_mib: reserved.parked_mib.filter(|_| !rigid), ..reserved }
 }
 
-/// The same for decisions: a process without a request holds memory all the same.
-pub(super) fn expected(asked: &[&ResourceRequirements]) -> Footprint {
+/// Whether a pod is parked and reserves what it did; in a moment it may have shrunk.
+fn is_rigid(pod: &Pod) -> bool {
+    park::is_swapped(pod) && park::reserves(pod)
+}
+
+/// The same of a pod that nobody will shrink: its class of service forbids it, or somebody else resized it.
+pub(super) fn stays_rigid(pod: &Pod) -> bool {
+    is_rigid(pod) && park::to_shrink(pod).is_none()
+}
+
+/// What a replica is taken to reserve for decisions: a process without a request holds memory all the same. `rigid`: its requests do not shrink when it is
+/// parked, as was seen.
+pub(super) fn expected(asked: &[&ResourceRequirements], rigid: bool) -> Footprint {
     let reserved = reserved(asked);
     let memory_mib = if reserved.memory_mib == 0 { USUAL_MEMORY_MIB } else { reserved.memory_mib };
-    Footprint { memory_mib, ..reserved }
+    Footprint { memory_mib, parked_mib: reserved.parked_mib.filter(|_| !rigid), ..reserved }
 }
 
 /// A quantity in its base unit: cores, bytes.
@@ -119,6 +130,28 @@ mod tests {
     }
 
     #[test]
+    fn only_a_parked_pod_that_nobody_will_shrink_stays_as_it_is() {
+        let stays = |class: &str, image: &str, memory: &str| {
+            let pod = json!({
+                "metadata": {"annotations": {
+                    "pilotlight.dev/image": "hello@sha256:aa", "pilotlight.dev/requests": "-/64Mi",
+                }},
+                "spec": {"containers": [
+                    {"name": "function", "image": image, "resources": {"requests": {"memory": memory}}},
+                ]},
+                "status": {"qosClass": class},
+            });
+            stays_rigid(&serde_json::from_value(pod).unwrap())
+        };
+        let (function, pilot) = ("hello:w2@sha256:aa", "pilot:w1@sha256:bb");
+        assert!(!stays("Burstable", pilot, "64Mi"), "it is about to shrink");
+        assert!(!stays("Burstable", pilot, "2Mi"));
+        assert!(stays("Burstable", pilot, "48Mi"), "somebody else has resized it");
+        assert!(stays("Guaranteed", pilot, "64Mi"));
+        assert!(!stays("Guaranteed", function, "64Mi"), "it is not parked");
+    }
+
+    #[test]
     fn all_containers_of_a_deployment_that_was_taken_over_count() {
         let container = |memory: &str| json!({"name": "c", "resources": {"requests": {"memory": memory}}});
         let deployment = json!({"spec": {"selector": {}, "template": {"spec": {
@@ -133,8 +166,9 @@ mod tests {
         let spec = FunctionSpec::default();
         assert_eq!((reserved(&asked(&spec, None)).memory_mib, reserved(&asked(&spec, None)).cpu_milli), (0, 0));
         assert_eq!(
-            (expected(&asked(&spec, None)).memory_mib, expected(&asked(&spec, None)).cpu_milli),
-            (USUAL_MEMORY_MIB, 0)
+            expected(&asked(&spec, None), false),
+            Footprint { memory_mib: USUAL_MEMORY_MIB, cpu_milli: 0, parked_mib: Some(PARKED_MIB) }
         );
+        assert_eq!(expected(&asked(&spec, None), true).parked_mib, None, "its parked pods did not shrink");
     }
 }

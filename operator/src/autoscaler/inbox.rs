@@ -9,14 +9,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ledger::FunctionKey;
+use super::refusals::{Refusals, Seen};
 
 #[derive(Debug, Default)]
 struct Told {
     changed: BTreeSet<FunctionKey>,
     floors: HashMap<FunctionKey, BTreeMap<String, u32>>,
     leads: HashMap<FunctionKey, Lead>,
-    /// Which rung pods could not be put on, and why.
-    refusals: HashMap<FunctionKey, (Rung, String)>,
+    refusals: HashMap<FunctionKey, Refusals>,
     fail_open: bool,
     all_changed: bool,
 }
@@ -136,24 +136,25 @@ impl Inbox {
         self.lock().fail_open
     }
 
-    /// Which rung a Function's pods could not be put on, and why.
-    pub(super) fn refusal(&self, key: &FunctionKey) -> Option<(Rung, String)> {
-        self.lock().refusals.get(key).cloned()
+    /// Which rungs a Function's pods could not be put on, and why.
+    pub(super) fn rungs_refused(&self, key: &FunctionKey) -> BTreeMap<Rung, String> {
+        self.lock().refusals.get(key).map(|refusals| refusals.rungs().clone()).unwrap_or_default()
     }
 
-    /// Whether a Function's pods could not be put on a rung.
-    pub(super) fn refuses(&self, key: &FunctionKey, rung: Rung) -> bool {
-        self.refusal(key).is_some_and(|(refused, _)| refused == rung)
+    /// What the cluster did not do with a Function's pods.
+    pub(super) fn refusals(&self, key: &FunctionKey) -> Refusals {
+        self.lock().refusals.get(key).cloned().unwrap_or_default()
     }
 
-    /// Notes that a Function's pods could be put on a rung, or why not.
-    pub(super) fn set_refusal(&self, key: &FunctionKey, rung: Rung, why: Option<&str>) {
+    /// Notes what was seen of a revision's pods. Whether that is news.
+    pub(super) fn note(&self, key: &FunctionKey, revision: &str, seen: Seen) -> bool {
         let mut told = self.lock();
-        match why {
-            Some(why) => drop(told.refusals.insert(key.clone(), (rung, why.to_owned()))),
-            None if told.refusals.get(key).is_some_and(|(known, _)| *known == rung) => drop(told.refusals.remove(key)),
-            None => {}
+        let mut refusals = told.refusals.remove(key).unwrap_or_default();
+        let news = refusals.note(revision, seen);
+        if !refusals.is_empty() {
+            told.refusals.insert(key.clone(), refusals);
         }
+        news
     }
 
     /// Forgets a Function that is gone.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use pilotlight_crds::Function;
+use pilotlight_crds::names::LABEL_REVISION;
 use pilotlight_crds::target::TargetRef;
 use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{Millis, Rung, idle};
@@ -19,6 +21,7 @@ use super::evaluation::Evaluation;
 use super::footprint;
 use super::inbox::Lead;
 use super::ledger::{FunctionKey, Scene};
+use super::refusals::{Refusals, Seen};
 use super::schedule::Trigger;
 use super::situation::{self, RevisionRead, Step, StepKind};
 
@@ -60,6 +63,15 @@ impl<C: Cluster> Evaluation<C> {
     pub(super) fn target(&self, key: &FunctionKey, function: &Function) -> Option<Arc<Deployment>> {
         let target = TargetRef::of(function)?;
         self.deployments.get(&key.namespace, &target.name)
+    }
+
+    /// What the cluster did not do with the pods of this revision, as far as it was tried or can be seen of them.
+    pub(super) fn refused(&self, key: &FunctionKey, active: &RevisionRead, pods: &[Arc<Pod>]) -> Refusals {
+        let mut own = pods.iter().filter(|pod| pod.labels().get(LABEL_REVISION) == Some(&active.name));
+        if own.any(|pod| footprint::stays_rigid(pod)) {
+            self.inbox.note(key, &active.name, Seen::Rigid);
+        }
+        self.inbox.refusals(key)
     }
 
     /// Since when the activators see every request of a Function.

@@ -27,6 +27,7 @@ mod metrics;
 pub mod parking;
 mod pods;
 mod progress;
+mod refusals;
 mod registry;
 mod schedule;
 mod situation;
@@ -42,7 +43,7 @@ pub use events::{ScalingEvent, ScalingEventKind};
 pub use metrics::AutoscalerMetrics;
 pub use view::{ActivatorAddress, ActivatorChanges, ActivatorView, Affected};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -233,9 +234,9 @@ impl AutoscalerHandle {
         self.inbox.set_fail_open(fail_open);
     }
 
-    /// Which rung pods could not be put on when that was last tried, and why. `None`: they could, or it was not tried.
-    pub fn rung_refused(&self, namespace: &str, name: &str) -> Option<(pilotlight_scaling::Rung, String)> {
-        self.inbox.refusal(&FunctionKey::new(namespace, name))
+    /// Which rungs pods could not be put on when that was last tried, and why. On others they could, or it was not tried.
+    pub fn rungs_refused(&self, namespace: &str, name: &str) -> BTreeMap<pilotlight_scaling::Rung, String> {
+        self.inbox.rungs_refused(&FunctionKey::new(namespace, name))
     }
 
     /// What the Function's status could say of the idle ladder at this time: plan, what was learnt, cost. `None` while nothing was decided about it.

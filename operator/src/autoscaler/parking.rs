@@ -123,11 +123,7 @@ impl<C: Cluster> Steps<'_, C> {
         if matches!(told, StepOutcome::Conflict) { StepOutcome::Moved { pods: 0 } } else { told }
     }
 
-    /// A throttled pod gets its CPU back first: a placeholder needs little of it, and a function that starts all.
     async fn mark_parked(&self, namespace: &str, pod: &Pod) -> Result<Pod, ClusterError> {
-        if throttle::to_give_back(pod).is_some() {
-            self.cluster.give_back(namespace, pod).await?;
-        }
         let plan = park::plan(pod).map_err(|message| ClusterError::Refused { code: UNPROCESSABLE, message })?;
         let uid = pod.uid().unwrap_or_default();
         self.cluster.patch_pod(namespace, &pod.name_any(), park::mark(&uid, &plan)).await
@@ -220,8 +216,9 @@ pub(super) fn owes(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && park::function_runs(pod) && park::to_regrow(pod).is_some()
 }
 
-/// Whether a pod serves and is not parked.
+/// Whether a pod serves, is not parked, and has its whole CPU: a placeholder, and a function that starts, is begun with that.
 pub(super) fn can_be_parked(pod: &Pod) -> bool {
     let marked_only = Parking::of(pod).is_none_or(|parking| !parking.swapped);
-    pod.metadata.deletion_timestamp.is_none() && is_ready(pod) && marked_only
+    let whole = throttle::to_give_back(pod).is_none() && throttle::is_carried_out(pod);
+    pod.metadata.deletion_timestamp.is_none() && is_ready(pod) && marked_only && whole
 }

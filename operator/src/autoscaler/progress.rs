@@ -50,7 +50,7 @@ struct Correction {
 
 /// The versions of what was looked at.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct Versions {
     /// The Function's.
     pub(super) function: Option<String>,
     /// Those of the Deployments that it has, or may have, by name.
@@ -65,7 +65,7 @@ pub(super) struct Progress {
     /// The uid of the Function that all this is about.
     pub(super) uid: Option<String>,
     /// What the last look was at.
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<Versions>,
     /// Whether a step is under way.
     pub(super) under_way: bool,
     /// Since when revisions have been out of use.

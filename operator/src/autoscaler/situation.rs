@@ -117,20 +117,22 @@ pub(super) fn policy(function: &Function) -> Policy {
 
 /// The steps that the author states for idle pods.
 fn steps(scaling: &Scaling) -> Vec<IdleStep> {
-    let step = |after_seconds: u32, rung| IdleStep { after_seconds: after_seconds.into(), rung, replicas: 1 };
-    let steps = scaling.idle_steps().into_iter().map(|stated| match stated.rung {
-        policy::IdleRung::Throttled => step(stated.after_seconds, Rung::Throttled),
-        policy::IdleRung::Parked => step(stated.after_seconds, Rung::Parked),
-        policy::IdleRung::Zero => IdleStep::to_zero(stated.after_seconds),
+    let steps = scaling.idle_steps().into_iter().map(|stated| IdleStep {
+        after_seconds: stated.after_seconds.into(),
+        rung: match stated.rung {
+            policy::IdleRung::Throttled => Rung::Throttled,
+            policy::IdleRung::Parked => Rung::Parked,
+            policy::IdleRung::Zero => Rung::Zero,
+        },
+        replicas: stated.replicas,
     });
     steps.collect()
 }
 
 /// The rungs that a Function's pods can be on. What its author states is tried, whatever its pods look like and `refused`; the adaptive policy leaves out
-/// what the cluster refused, and what could do harm: a process without CPU may fail a liveness probe, and would be restarted.
-pub(super) fn available(spec: &FunctionSpec, refused: impl Fn(Rung) -> bool) -> Rungs {
-    // Pods of a Deployment that was taken over are never changed.
-    if spec.target_ref.is_some() {
+/// what the cluster refused, and what could do harm: a process without CPU may fail a liveness probe, and would be restarted. `floored`: a floor keeps pods.
+pub(super) fn available(spec: &FunctionSpec, floored: bool, refused: impl Fn(Rung) -> bool) -> Rungs {
+    if left_alone(spec, floored) {
         return Rungs::PLAIN;
     }
     if !spec.scaling.is_adaptive() {
@@ -145,13 +147,20 @@ pub(super) fn available(spec: &FunctionSpec, refused: impl Fn(Rung) -> bool) -> 
     left_out.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))
 }
 
-/// The rungs that the spec may ever ask for.
-pub(super) fn wanted(spec: &FunctionSpec) -> Rungs {
-    if spec.target_ref.is_some() {
+/// Whether pods are only started and removed: those of a Deployment that was taken over are never changed, and whoever asks for a floor of pods and for no
+/// rung means pods that run.
+fn left_alone(spec: &FunctionSpec, floored: bool) -> bool {
+    let unasked = spec.scaling.is_adaptive() && spec.scaling.idle.is_none();
+    spec.target_ref.is_some() || (floored && unasked)
+}
+
+/// The rungs that the spec may ask for, `floored` as long as a floor keeps pods.
+pub(super) fn wanted(spec: &FunctionSpec, floored: bool) -> Rungs {
+    if left_alone(spec, floored) {
         return Rungs::PLAIN;
     }
     let all = [(policy::IdleRung::Throttled, Rung::Throttled), (policy::IdleRung::Parked, Rung::Parked)];
-    let unasked = all.into_iter().filter(|(asked, _)| !spec.scaling.asks_for(*asked));
+    let unasked = all.into_iter().filter(|(asked, _)| !spec.scaling.may_use(*asked));
     unasked.fold(Rungs::ALL, |rungs, (_, rung)| rungs.without(rung))
 }
 
@@ -288,6 +297,10 @@ fn parking_step<'p, P: Iterator<Item = &'p Arc<Pod>>>(
     let in_use = || pods().any(|pod| Parking::of(pod).is_none() && pod.metadata.deletion_timestamp.is_none());
     match decision.rung {
         Rung::Parked if pods().any(|pod| can_be_parked(pod)) => Some(StepKind::Park),
+        // Throttled ones are parked once they have their CPU back.
+        Rung::Parked if pods().any(|pod| Parking::of(pod).is_none() && to_give_back(pod).is_some()) => {
+            Some(StepKind::Restore)
+        }
         Rung::Parked if pods().any(|pod| park::to_shrink(pod).is_some()) => Some(StepKind::Shrink),
         Rung::Active if wanted && (ahead || in_use()) && can_wake() => Some(StepKind::Unpark),
         Rung::Active | Rung::Throttled if !wanted && can_wake() => Some(StepKind::Unpark),

@@ -188,13 +188,13 @@ fn rung_unavailable(input: &StatusInput<'_>) -> Option<Say> {
         let message = format!("Pods go to Zero, or stay where a floor keeps them, instead of Parked: {why}");
         return Some(Say::new(Some(true), condition::SHAPE_UNFIT, message));
     }
-    let (rung, why) = input.rung_refused?;
     let scaling = &input.function.spec.scaling;
-    let reason = match rung {
-        ScalingRung::Throttled if scaling.asks_for(IdleRung::Throttled) => condition::RESIZE_REFUSED,
-        ScalingRung::Parked if scaling.asks_for(IdleRung::Parked) => condition::PARK_REFUSED,
-        _ => return None,
-    };
+    let mut asked_for = input.rungs_refused.iter().filter_map(|(rung, why)| match rung {
+        ScalingRung::Throttled if scaling.asks_for(IdleRung::Throttled) => Some((rung, why, condition::RESIZE_REFUSED)),
+        ScalingRung::Parked if scaling.asks_for(IdleRung::Parked) => Some((rung, why, condition::PARK_REFUSED)),
+        _ => None,
+    });
+    let (rung, why, reason) = asked_for.next()?;
     Some(Say::new(Some(true), reason, format!("Pods stay Active instead of {rung}: {why}")))
 }
 

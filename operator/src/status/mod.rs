@@ -10,6 +10,8 @@ pub mod traffic;
 
 pub use traffic::Traffic;
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pilotlight_crds::condition;
@@ -50,8 +52,8 @@ pub struct StatusInput<'a> {
     pub contested: &'a [Contention],
     /// What the autoscaler knows of it while nobody asks anything.
     pub idle: Option<&'a IdleStatus>,
-    /// Which rung pods could not be put on, and why.
-    pub rung_refused: Option<(pilotlight_scaling::Rung, &'a str)>,
+    /// Which rungs pods could not be put on, and why.
+    pub rungs_refused: &'a BTreeMap<pilotlight_scaling::Rung, String>,
     /// Why starting pods could not be given more CPU.
     pub boost_refused: Option<&'a str>,
     /// External domain of Functions.

@@ -30,7 +30,7 @@ struct Situation {
     applied: Applied,
     wanted: Vec<Revision>,
     /// Which rung pods could not be put on, and why.
-    refused: Option<(ScalingRung, String)>,
+    refused: BTreeMap<ScalingRung, String>,
     now: i64,
 }
 
@@ -47,7 +47,7 @@ impl Situation {
             problems: Vec::new(),
             applied: applied(Ok(()), Ok(()), routed()),
             wanted: Vec::new(),
-            refused: None,
+            refused: BTreeMap::new(),
             now: 1000,
         };
         situation.add_revision(1);
@@ -117,8 +117,8 @@ impl Situation {
             owner: None,
             contested: Contention::of_replicas(&self.observed.deployments, now).as_slice(),
             idle: None,
-            rung_refused: self.refused.as_ref().map(|(rung, why)| (*rung, why.as_str())),
-            boost_refused: self.refused.as_ref().map(|(_, why)| why.as_str()),
+            rungs_refused: &self.refused,
+            boost_refused: self.refused.values().next().map(String::as_str),
             domain: None,
             now,
         });

@@ -2,7 +2,7 @@
 //!
 //! Everything is priced in one currency, the MiB·s: one MiB of memory reserved for one second.
 //!
-//! What always holds: no rung costs more than the one above it, but Parked where requests cannot shrink; there it is not to be offered.
+//! What always holds: no rung costs more than the one above it, but Parked where requests cannot shrink.
 
 use super::rung::Rung;
 
@@ -101,10 +101,10 @@ pub struct Prices {
 impl Default for Prices {
     /// General-purpose nodes have 4 GiB beside each core. One that is only reserved is still used by others meanwhile, which memory is not, so it is worth a
     /// quarter of that; one that is used up is worth all of it, and from that follow the prices of what keeps a node busy: a swap takes 0.2 s, a resize 0.02 s. A
-    /// pod's place is worth what kubelet and the API server keep of it; where places on nodes are scarcer than memory it should be more. What waiting and a
-    /// creation are worth was chosen on one half of a production trace and judged on the other (`docs/idle-policy.md`).
+    /// node has 110 places for pods whatever its size, so on one of 16 GiB a place goes with up to 149 MiB: one is worth a ninth of that, so that parked pods
+    /// do not fill the places of a cluster whose memory is free. What waiting and a creation are worth was chosen on one half of a production trace and judged on the other (`docs/idle-policy.md`).
     fn default() -> Self {
-        Self { wait_second: 300 * 1024, core_second: 1024, pod_second: 1, creation: 32_768, swap: 820, resize: 82 }
+        Self { wait_second: 300 * 1024, core_second: 1024, pod_second: 16, creation: 32_768, swap: 820, resize: 82 }
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
         let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: Some(2) };
         let prices = Prices::default();
         let rates = Rung::ALL.map(|rung| prices.rate(footprint, rung));
-        assert_eq!(rates.map(|rate| rate.round() as u64), [203, 102, 4, 0]);
+        assert_eq!(rates.map(|rate| rate.round() as u64), [218, 117, 19, 0]);
         assert!(rates.is_sorted_by(|dearer, cheaper| dearer > cheaper));
         assert!(Rung::ALL.map(|rung| Wakes::default().of(rung)).is_sorted_by(|sooner, later| sooner < later));
         assert!(Rung::ALL.map(|rung| prices.up(rung)).is_sorted());

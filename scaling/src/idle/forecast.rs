@@ -18,12 +18,13 @@ pub(crate) struct Interval {
     pub(crate) prewarm: bool,
 }
 
-/// The intervals from `elapsed` ms on. `leads` are how long before an expected request something can be begun.
-pub(crate) fn intervals(gaps: &Gaps, elapsed: u64, leads: &[u64]) -> Vec<Interval> {
+/// The intervals from `elapsed` ms on. `leads` are how long before an expected request something can be begun; at `cut` other rungs are to be had.
+pub(crate) fn intervals(gaps: &Gaps, elapsed: u64, leads: &[u64], cut: Option<u64>) -> Vec<Interval> {
     let first = bin_of(elapsed).unwrap_or(0);
     let expected: Vec<Expected> = (first..BINS).map(|bin| gaps.expected(bin)).collect();
     let mut edges = vec![elapsed, edge(BINS)];
     edges.extend((first..BINS).map(edge));
+    edges.extend(cut.filter(|at| *at < edge(BINS)));
     // Spans in which a start ahead of time is allowed.
     let mut ahead: Vec<(u64, u64)> = Vec::new();
     let longest = leads.iter().copied().max().unwrap_or(0);
@@ -84,12 +85,13 @@ mod tests {
         #[test]
         fn intervals_are_without_holes_and_their_chances_add_up(
             observed in vec(2_000_u64..4_000_000, 0..40), steady in 0_usize..20, elapsed in 2_000_u64..300_000_000,
+            cut in proptest::option::of(2_000_u64..300_000_000),
         ) {
             let mut gaps = Gaps::default();
             for gap in observed.iter().copied().chain(std::iter::repeat_n(600_000, steady)) {
                 gaps.observe(2_000, gap);
             }
-            let found = intervals(&gaps, elapsed, &[400, 600]);
+            let found = intervals(&gaps, elapsed, &[400, 600], cut);
             if elapsed >= edge(BINS) {
                 prop_assert!(found.is_empty());
                 return Ok(());
@@ -97,6 +99,7 @@ mod tests {
             prop_assert_eq!(found[0].from, elapsed);
             prop_assert_eq!(found[found.len() - 1].until, edge(BINS));
             prop_assert!(found.windows(2).all(|pair| pair[0].until == pair[1].from));
+            prop_assert!(cut.is_none_or(|at| at <= elapsed || at >= edge(BINS) || found.iter().any(|one| one.from == at)));
             prop_assert!(found.iter().all(|one| one.from < one.until && one.chance >= 0.0 && one.chance <= 1.0));
             // Of the stretch under way only what is left of it is expected, by those that have got so far.
             let first = bin_of(elapsed).unwrap();
@@ -116,12 +119,12 @@ mod tests {
 
     #[test]
     fn only_what_is_expected_may_be_prepared_for() {
-        assert!(intervals(&Gaps::default(), 2_000, &[400]).iter().all(|one| !one.prewarm));
+        assert!(intervals(&Gaps::default(), 2_000, &[400], None).iter().all(|one| !one.prewarm));
         let mut gaps = Gaps::default();
         for _ in 0..10 {
             gaps.observe(2_000, 600_000);
         }
-        let found = intervals(&gaps, 2_000, &[400, 600]);
+        let found = intervals(&gaps, 2_000, &[400, 600], None);
         let ahead: Vec<_> = found.iter().filter(|one| one.prewarm).collect();
         let (first, last) = (ahead[0].from, ahead[ahead.len() - 1].until);
         assert!((590_000..600_000).contains(&first) && (600_000..601_500).contains(&last), "{first} {last}");
@@ -138,7 +141,7 @@ mod tests {
         let bin = bin_of(260_000).unwrap();
         let expected = gaps.expected(bin);
         assert_eq!((expected.trusted, expected.around), (true, None));
-        let found = intervals(&gaps, 2_000, &[400]);
+        let found = intervals(&gaps, 2_000, &[400], None);
         let ahead: Vec<_> = found.iter().filter(|one| one.prewarm).collect();
         assert_eq!((ahead[0].from, ahead[ahead.len() - 1].until), (edge(bin) - 400, edge(bin + 1)));
     }
@@ -149,8 +152,8 @@ mod tests {
         for _ in 0..10 {
             gaps.observe(2_000, 600_000);
         }
-        let before = intervals(&gaps, 590_000, &[]);
-        let after = intervals(&gaps, 603_000, &[]);
+        let before = intervals(&gaps, 590_000, &[], None);
+        let after = intervals(&gaps, 603_000, &[], None);
         let soon =
             |found: &[Interval]| found.iter().filter(|one| one.until <= 640_000).map(|one| one.chance).sum::<f64>();
         assert!(soon(&before) > 0.8 && soon(&after) < 0.5, "{} {}", soon(&before), soon(&after));

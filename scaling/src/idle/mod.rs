@@ -25,6 +25,7 @@ pub use learnt::{Gap, Learnt};
 pub use ledger::{Ledger, Usage};
 pub use reason::IdleReason;
 pub use rung::{Rung, Rungs};
+pub(crate) use steps::{Kept, kept};
 pub use steps::{Step, follow};
 
 use crate::time::Millis;

@@ -6,7 +6,7 @@
 //! an expected request is no rule of its own but what the same minimisation finds (the pre-warming window of Shahrad et al., ATC'20). The
 //! minimum is exact for the given intervals, by dynamic programming backwards from the last (Bellman).
 //!
-//! What always holds: only available rungs are in a plan; upwards it goes only ahead of a request that is expected; its cost is not more than
+//! What always holds: only available rungs are in a plan, and none with a process from when on that is not kept; upwards it goes only ahead of a request that is expected; its cost is not more than
 //! that of any other plan over the same intervals.
 
 use super::cost::{Footprint, Prices, Wakes};
@@ -23,6 +23,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) footprint: Footprint,
     pub(crate) wakes: Wakes,
     pub(crate) available: Rungs,
+    /// From when on no process is kept running, in ms since the gap began. `None`: it may run for ever. A rung that is cheaper without one must be available.
+    pub(crate) let_go: Option<u64>,
 }
 
 /// What it comes to from some interval on.
@@ -61,6 +63,18 @@ impl Plan {
 }
 
 impl Terms<'_> {
+    /// The same for a pod that stays as it is.
+    pub(crate) fn only_active(&self) -> Self {
+        let available = Rung::ALL.into_iter().fold(self.available, Rungs::without);
+        Self { available, let_go: None, ..*self }
+    }
+
+    /// Whether a rung can be had at a moment of the gap.
+    fn offers(&self, rung: Rung, at: u64) -> bool {
+        let runs = rung <= Rung::Throttled;
+        self.available.contains(rung) && !(runs && self.let_go.is_some_and(|from| at >= from))
+    }
+
     /// What a request costs that arrives on a rung.
     fn arrival(&self, rung: Rung) -> f64 {
         self.prices.wait_second as f64 * self.wakes.of(rung) as f64 / 1000.0 + self.prices.up(rung)
@@ -68,7 +82,7 @@ impl Terms<'_> {
 
     /// After the last interval: nothing is known, and nobody came for three days.
     fn tail(&self, from: Rung) -> Outlook {
-        let options = Rung::ALL.into_iter().filter(|rung| self.available.contains(*rung) && *rung >= from);
+        let options = Rung::ALL.into_iter().filter(|rung| self.offers(*rung, u64::MAX) && *rung >= from);
         let outlook = |rung: Rung| Outlook {
             rung,
             cost: self.prices.down(from, rung)
@@ -95,7 +109,7 @@ impl Terms<'_> {
     fn best(&self, interval: &Interval, from: Rung, stay: &[Outlook; 4]) -> Outlook {
         let options = Rung::ALL.into_iter().filter(|to| {
             let upwards = *to == Rung::Active && interval.prewarm;
-            (*to >= from || upwards) && self.available.contains(*to)
+            (*to >= from || upwards) && self.offers(*to, interval.from)
         });
         let outlook = |to: Rung| {
             let passed = stay[to.place()];
@@ -132,7 +146,7 @@ mod tests {
         let (mut alive, mut sum, mut waits, mut at) = (1.0, 0.0, 0.0, from);
         for (interval, rung) in intervals.iter().zip(rungs) {
             let upwards = *rung < at;
-            if !terms.available.contains(*rung) || (upwards && !(interval.prewarm && *rung == Rung::Active)) {
+            if !terms.offers(*rung, interval.from) || (upwards && !(interval.prewarm && *rung == Rung::Active)) {
                 return None;
             }
             let seconds = (interval.until - interval.from) as f64 / 1000.0;
@@ -155,7 +169,7 @@ mod tests {
             at = *rung;
         }
         let last = rungs[intervals.len()];
-        (terms.available.contains(last) && last >= at).then(|| {
+        (terms.offers(last, u64::MAX) && last >= at).then(|| {
             let tail =
                 terms.prices.down(at, last) + terms.prices.rate(terms.footprint, last) * TAIL_MILLIS as f64 / 1000.0;
             (sum + alive * (tail + terms.arrival(last)), waits + alive * terms.wakes.of(last) as f64)
@@ -180,12 +194,12 @@ mod tests {
         #[test]
         fn no_other_plan_costs_less(
             intervals in intervals(), from in 0_usize..4, missing in 0_usize..4, wait_second in 0_u64..1_000_000,
-            memory_mib in 0_u32..4096, cpu_milli in 0_u32..2000,
+            memory_mib in 0_u32..4096, cpu_milli in 0_u32..2000, let_go in proptest::option::of(2_000_u64..4_000_000),
         ) {
             let prices = Prices { wait_second, ..Prices::default() };
             let available = Rungs::ALL.without(Rung::ALL[missing]);
             let footprint = Footprint { memory_mib, cpu_milli, parked_mib: Some(2) };
-            let terms = Terms { prices: &prices, footprint, wakes: Wakes::default(), available };
+            let terms = Terms { prices: &prices, footprint, wakes: Wakes::default(), available, let_go };
             let from = available.substitute(Rung::ALL[from]);
             let plan = Plan::new(&terms, &intervals);
             let count = intervals.len() + 1;
@@ -199,6 +213,7 @@ mod tests {
             });
             let least = all.filter_map(|rungs| cost(&terms, &intervals, from, &rungs)).map(|(cost, _)| cost).fold(f64::MAX, f64::min);
             let found = plan.at(0, from);
+            prop_assert!(found.rung >= Rung::Parked || let_go.is_none_or(|at| at > 2_000 && !intervals.is_empty()));
             prop_assert!((found.cost - least).abs() <= 1e-6 * least.max(1.0), "{} {least}", found.cost);
             // And following it costs what it says.
             let mut at = from;
@@ -221,7 +236,8 @@ mod tests {
     fn who_is_started_ahead_costs_a_pod_and_the_rest_of_the_wait_for_it() {
         let prices = Prices::default();
         let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: None };
-        let terms = Terms { prices: &prices, footprint, wakes: Wakes::default(), available: Rungs::PLAIN };
+        let terms =
+            Terms { prices: &prices, footprint, wakes: Wakes::default(), available: Rungs::PLAIN, let_go: None };
         let soon = [Interval { from: 2_000, until: 3_000, chance: 0.5, prewarm: true }];
         let started = Plan::new(&terms, &soon).at(0, Rung::Zero);
         let (expected, waits) = cost(&terms, &soon, Rung::Zero, &[Rung::Active, Rung::Zero]).unwrap();
@@ -243,7 +259,7 @@ mod tests {
     fn a_floor_keeps_the_cheapest_that_is_left() {
         let prices = Prices::default();
         let footprint = Footprint { memory_mib: 100, cpu_milli: 100, parked_mib: Some(2) };
-        let terms = |available| Terms { prices: &prices, footprint, wakes: Wakes::default(), available };
+        let terms = |available| Terms { prices: &prices, footprint, wakes: Wakes::default(), available, let_go: None };
         assert_eq!(Plan::new(&terms(Rungs::ALL), &[]).at(0, Rung::Active).rung, Rung::Zero);
         let floor = Rungs::ALL.without(Rung::Zero);
         assert_eq!(Plan::new(&terms(floor), &[]).at(0, Rung::Active).rung, Rung::Parked);

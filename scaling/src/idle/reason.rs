@@ -29,6 +29,8 @@ pub enum IdleReason {
         after_seconds: u64,
         /// The rung that it names.
         rung: Rung,
+        /// Replicas that stay there, where it says so.
+        replicas: Option<u32>,
         /// What takes that rung's place where it is not available.
         instead: Option<Rung>,
     },
@@ -46,6 +48,21 @@ pub enum IdleReason {
         cost: u64,
         /// What staying Active until then would be expected to cost, in MiB·s.
         active_cost: u64,
+    },
+    /// Too few gaps are known for a process to be kept running any longer.
+    LittleKnown {
+        /// The rung without a process that costs the least.
+        rung: Rung,
+        /// How long it has been idle, in ms.
+        idle_millis: u64,
+        /// Gaps known, weighted by age.
+        known: u32,
+        /// From how many on a process may run for longer.
+        needed: u32,
+        /// For how long it is kept running until then, in ms.
+        kept_millis: u64,
+        /// How long it will have been idle when the rung changes, in ms. `None`: it stays until a request comes.
+        until_millis: Option<u64>,
     },
     /// A request is expected soon, and a pod is started ahead of it.
     Prewarm {
@@ -70,6 +87,7 @@ impl IdleReason {
             Self::Step { instead: None, .. } => "IdleStep",
             Self::Step { instead: Some(_), .. } => "IdleStepSubstituted",
             Self::Cheapest { .. } => "LeastExpectedCost",
+            Self::LittleKnown { .. } => "LittleKnown",
             Self::Prewarm { .. } => "Prewarm",
         }
     }
@@ -92,11 +110,12 @@ impl fmt::Display for IdleReason {
                     Time(first.saturating_mul(1000))
                 )
             }
-            Self::Step { idle_millis, after_seconds, rung, instead } => {
+            Self::Step { idle_millis, after_seconds, rung, replicas, instead } => {
                 let substituted = |instead| format!("; {rung} is not available here, {instead} takes its place");
                 let (idle, after) = (Time(*idle_millis), Time(after_seconds.saturating_mul(1000)));
                 let instead = instead.map(substituted).unwrap_or_default();
-                write!(f, "idle for {idle}, scaling.idle says {rung} after {after}{instead}")
+                let replicas = replicas.map(|replicas| format!(" with {replicas} replicas")).unwrap_or_default();
+                write!(f, "idle for {idle}, scaling.idle says {rung}{replicas} after {after}{instead}")
             }
             Self::Cheapest { rung, idle_millis, gaps, wait_micros, cost, active_cost } => {
                 let (idle, wait) = (Time(*idle_millis), Micros(*wait_micros));
@@ -107,6 +126,15 @@ impl fmt::Display for IdleReason {
                 write!(
                     f,
                     "idle for {idle}: by {gaps} known gaps the next request waits {wait} on average for an expected {cost} MiB·s, {beside}"
+                )
+            }
+            Self::LittleKnown { rung, idle_millis, known, needed, kept_millis, until_millis } => {
+                let (idle, kept) = (Time(*idle_millis), Time(*kept_millis));
+                let until = until_millis.map(|until| format!("it has been idle for {}", Time(until)));
+                let until = until.unwrap_or_else(|| "a request comes".to_owned());
+                write!(
+                    f,
+                    "idle for {idle}: with {known} of {needed} gaps known it is not kept running for longer than {kept}; {rung} until {until}"
                 )
             }
             Self::Prewarm { idle_millis, stay_millis, percent, gaps } => write!(
@@ -160,7 +188,21 @@ mod tests {
             cost: 900,
             active_cost: 5_000,
         };
-        let step = |instead| IdleReason::Step { idle_millis: 61_500, after_seconds: 60, rung: Rung::Parked, instead };
+        let step = |instead| IdleReason::Step {
+            idle_millis: 61_500,
+            after_seconds: 60,
+            rung: Rung::Parked,
+            replicas: None,
+            instead,
+        };
+        let little = |rung, until_millis| IdleReason::LittleKnown {
+            rung,
+            idle_millis: 61_000,
+            known: 2,
+            needed: 5,
+            kept_millis: 60_000,
+            until_millis,
+        };
         let table = [
             (
                 IdleReason::Settling { idle_millis: 1_250, hold_millis: 2_000 },
@@ -179,6 +221,17 @@ mod tests {
             ),
             (step(None), "IdleStep", "idle for 61 s, scaling.idle says Parked after 60 s"),
             (
+                IdleReason::Step {
+                    idle_millis: 30_000,
+                    after_seconds: 30,
+                    rung: Rung::Throttled,
+                    replicas: Some(2),
+                    instead: None,
+                },
+                "IdleStep",
+                "idle for 30 s, scaling.idle says Throttled with 2 replicas after 30 s",
+            ),
+            (
                 step(Some(Rung::Zero)),
                 "IdleStepSubstituted",
                 "idle for 61 s, scaling.idle says Parked after 60 s; Parked is not available here, Zero takes its place",
@@ -192,6 +245,16 @@ mod tests {
                 cheapest(Rung::Active),
                 "LeastExpectedCost",
                 "idle for 2.0 s: by 7 known gaps the next request waits 12 ms on average for an expected 900 MiB·s, and no other rung costs less",
+            ),
+            (
+                little(Rung::Parked, Some(11_000_000)),
+                "LittleKnown",
+                "idle for 61 s: with 2 of 5 gaps known it is not kept running for longer than 60 s; Parked until it has been idle for 183 min",
+            ),
+            (
+                little(Rung::Zero, None),
+                "LittleKnown",
+                "idle for 61 s: with 2 of 5 gaps known it is not kept running for longer than 60 s; Zero until a request comes",
             ),
             (
                 IdleReason::Prewarm { idle_millis: 3_599_000, stay_millis: 36_000_000, percent: 93, gaps: 24 },

@@ -102,7 +102,7 @@ fn a_request_under_way_is_no_silence_and_the_rung_says_whether_pods_run() {
 
 #[test]
 fn pods_that_stay_are_throttled_once_silence_is_long_enough_for_that() {
-    let throttled = Step { after_seconds: 20, rung: Rung::Throttled, replicas: 1 };
+    let throttled = Step { after_seconds: 20, rung: Rung::Throttled, replicas: None };
     let policy = Policy { steps: vec![throttled, Step::to_zero(60)], ..Situation::default().policy };
     let at = |millis| Situation { policy: policy.clone(), ..Situation::default() }.silent_for(millis);
     let look = |situation: Situation| {
@@ -154,7 +154,7 @@ fn the_next_look_is_when_time_alone_could_change_something() {
     }
     assert_eq!(wait(&Situation { span: None, ..kept() }.decide()), None, "there is nothing that silence could change");
     let mut throttled = kept();
-    throttled.policy.steps.push(Step { after_seconds: 20, rung: Rung::Throttled, replicas: 2 });
+    throttled.policy.steps.push(Step { after_seconds: 20, rung: Rung::Throttled, replicas: Some(2) });
     assert_eq!(wait(&Situation { span: None, ..throttled }.decide()), Some(2_000), "silence could");
     assert_eq!(wait(&Situation::default().with(3).decide()), Some(2_000));
     let at_zero = Situation { current: 0, ready: 0, ..Situation::default() };

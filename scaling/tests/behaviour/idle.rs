@@ -1,15 +1,19 @@
 //! The adaptive ladder over time, seen from outside: what it does with Functions of different habits, and what holds for all.
 
-use pilotlight_scaling::Millis;
 use pilotlight_scaling::idle::{
     Footprint, Gap, HOLD_MILLIS, Idle, IdleDecision, IdleReason, Learnt, Prices, Rung, Rungs, adapt,
 };
+use pilotlight_scaling::{Millis, USUAL_IDLE_SECONDS};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::simulation::cases;
 
 const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: Some(2) };
+/// The same where the cluster cannot shrink the requests of a parked pod.
+const RIGID: Footprint = Footprint { parked_mib: None, ..FOOTPRINT };
+/// Milliseconds of silence for which the process of a little known Function is kept running.
+const KEPT: u64 = USUAL_IDLE_SECONDS as u64 * 1000;
 
 /// A Function that has been called with these gaps, in ms, each call answered at once.
 fn called(gaps: &[u64]) -> Learnt {
@@ -23,16 +27,24 @@ fn called(gaps: &[u64]) -> Learnt {
 }
 
 fn look(learnt: &Learnt, available: Rungs, rung: Rung, idle: u64) -> IdleDecision {
+    look_at(FOOTPRINT, learnt, available, rung, idle)
+}
+
+fn look_at(footprint: Footprint, learnt: &Learnt, available: Rungs, rung: Rung, idle: u64) -> IdleDecision {
     let prices = Prices::default();
     let (now, since) = (Millis(1_000_000 + idle), Millis(1_000_000));
-    adapt(&Idle { now, since, began: since, rung, available, footprint: FOOTPRINT, prices: &prices, learnt })
+    adapt(&Idle { now, since, began: since, rung, available, footprint, prices: &prices, learnt })
 }
 
 /// All decisions of a gap that no request ends: when, in ms, and what.
 fn gap(learnt: &Learnt, available: Rungs) -> Vec<(u64, IdleDecision)> {
+    gap_of(FOOTPRINT, learnt, available)
+}
+
+fn gap_of(footprint: Footprint, learnt: &Learnt, available: Rungs) -> Vec<(u64, IdleDecision)> {
     let (mut found, mut rung, mut idle) = (Vec::new(), Rung::Active, 0);
     loop {
-        let decision = look(learnt, available, rung, idle);
+        let decision = look_at(footprint, learnt, available, rung, idle);
         let next = decision.next_look;
         rung = decision.rung;
         found.push((idle, decision));
@@ -57,11 +69,73 @@ fn an_unknown_function_goes_down_the_ladder_rung_by_rung_and_never_up() {
     rungs.dedup();
     assert_eq!(rungs, Rung::ALL);
     assert_eq!(
-        [30_000, 7_200_000, u64::MAX].map(|idle| at(&decisions, idle)),
-        [Rung::Throttled, Rung::Parked, Rung::Zero]
+        [30_000, KEPT - 1, KEPT, 3_600_000, 28_800_000, u64::MAX].map(|idle| at(&decisions, idle)),
+        [Rung::Throttled, Rung::Throttled, Rung::Parked, Rung::Parked, Rung::Zero, Rung::Zero]
     );
     let last = &decisions[decisions.len() - 1].1;
     assert_eq!((last.replicas, last.next_look), (0, None));
+}
+
+#[test]
+fn a_process_is_kept_for_a_minute_until_five_gaps_are_known_and_the_reason_says_so() {
+    let after_a_minute = |gaps: usize, available| look(&called(&[1_800_000; 5][..gaps]), available, Rung::Active, KEPT);
+    for (available, rung, then) in [
+        (Rungs::ALL, Rung::Parked, "Parked until it has been idle for "),
+        (Rungs::PLAIN, Rung::Zero, "Zero until a request comes"),
+    ] {
+        let decision = after_a_minute(2, available);
+        assert_eq!((decision.rung, decision.reason.code()), (rung, "LittleKnown"));
+        let words = decision.reason.to_string();
+        let expected = "idle for 60 s: with 2 of 5 gaps known it is not kept running for longer than 60 s; ";
+        assert!(words.starts_with(&format!("{expected}{then}")), "{words}");
+    }
+    assert_eq!([4, 5].map(|gaps| after_a_minute(gaps, Rungs::ALL).reason.code()), ["LittleKnown", "LeastExpectedCost"]);
+}
+
+#[test]
+fn a_function_whose_parked_pods_reserve_as_much_as_before_is_not_parked_for_hours() {
+    let irregular: Vec<u64> = (1..=12).map(|gap| gap * 900_000).collect();
+    for (learnt, slim) in [
+        (Learnt::default(), Rung::Parked),
+        (called(&[900_000, 5_000_000]), Rung::Parked),
+        (called(&irregular), Rung::Zero),
+    ] {
+        assert_eq!(at(&gap(&learnt, Rungs::ALL), 3_600_000), slim);
+        let rigid = gap_of(RIGID, &learnt, Rungs::ALL);
+        assert_eq!(at(&rigid, 600_000), Rung::Zero, "{rigid:?}");
+        let known = learnt != Learnt::default();
+        assert!(!known || rigid.iter().all(|(_, decision)| decision.rung != Rung::Parked), "{rigid:?}");
+    }
+    let kept = gap_of(RIGID, &called(&[900_000]), Rungs::ALL.without(Rung::Zero));
+    assert_eq!(at(&kept, u64::MAX), Rung::Throttled, "where there must be a pod it gains nothing by being parked");
+}
+
+#[test]
+fn where_no_rung_without_a_process_can_be_had_little_knowledge_changes_nothing() {
+    let floored = Rungs::ALL.without(Rung::Parked).without(Rung::Zero);
+    let decisions = gap(&Learnt::default(), floored);
+    assert_eq!(at(&decisions, u64::MAX), Rung::Throttled);
+    assert!(decisions.iter().all(|(_, decision)| decision.reason.code() != "LittleKnown"));
+}
+
+#[test]
+fn a_little_known_function_whose_activity_lasts_is_kept_for_a_minute_of_silence_all_the_same() {
+    let mut learnt = Learnt::default();
+    for call in 0..4 {
+        let begin = call * 600_000;
+        let work = [500_000, 100_000, 300_000, 200_000][call as usize];
+        learnt.observe_gap(Gap { began: Millis(begin), ended: Millis(begin + work), next: Millis(begin + 600_000) });
+    }
+    let prices = Prices::default();
+    let decide = |work: u64, idle: u64| {
+        let (now, since, began) = (Millis(work + idle), Millis(work), Millis(0));
+        let (rung, available) = (Rung::Active, Rungs::PLAIN);
+        adapt(&Idle { now, since, began, rung, available, footprint: FOOTPRINT, prices: &prices, learnt: &learnt })
+    };
+    for work in [1_000, 400_000, 500_000_000] {
+        assert_eq!(decide(work, KEPT).reason.code(), "LittleKnown", "{work}");
+        assert_ne!(decide(work, KEPT - 1_000).reason.code(), "LittleKnown", "{work}");
+    }
 }
 
 #[test]
@@ -233,6 +307,20 @@ proptest! {
         for (_, decision) in &decisions {
             prop_assert_eq!(decision.rung < rung, decision.reason.code() == "Prewarm");
             rung = decision.rung;
+        }
+    }
+
+    #[test]
+    fn no_process_of_a_little_known_function_outlasts_a_minute_of_silence(
+        gaps in vec(2_000_u64..100_000_000, 0..5), available in available(), rung in 0_usize..4, idle in 0_u64..400_000_000,
+    ) {
+        let rests = available.contains(Rung::Parked) || available.contains(Rung::Zero);
+        let decision = look(&called(&gaps), available, Rung::ALL[rung], idle);
+        let bound = rests && idle >= KEPT;
+        prop_assert_eq!(decision.reason.code() == "LittleKnown", bound);
+        prop_assert!(!bound || decision.rung >= Rung::Parked);
+        if rests && idle < KEPT && decision.rung <= Rung::Throttled {
+            prop_assert!(decision.next_look.is_some_and(|at| at.0 <= 1_000_000 + KEPT));
         }
     }
 

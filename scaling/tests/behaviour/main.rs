@@ -3,6 +3,7 @@
 mod edges;
 mod handover;
 mod idle;
+mod keeping;
 mod properties;
 mod resting;
 mod samples;

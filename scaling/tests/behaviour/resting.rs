@@ -27,6 +27,7 @@ struct Resting {
     current: u32,
     rung: Rung,
     available: Rungs,
+    footprint: Footprint,
     /// Milliseconds since the last request was answered.
     idle: u64,
     /// Seconds of silence that all activators have told of, up to now; `None`: one tells nothing.
@@ -37,7 +38,8 @@ struct Resting {
 impl Default for Resting {
     fn default() -> Self {
         let (policy, available) = (Policy { steps: Vec::new(), ..Policy::default() }, Rungs::ALL);
-        Self { policy, current: 1, rung: Rung::Active, available, idle: 100_000, told: Some(3_600), floor: None }
+        let (rung, footprint, told) = (Rung::Active, FOOTPRINT, Some(3_600));
+        Self { policy, current: 1, rung, available, footprint, idle: 100_000, told, floor: None }
     }
 }
 
@@ -60,7 +62,7 @@ impl Resting {
                 since,
                 began: since,
                 rung: self.rung,
-                footprint: FOOTPRINT,
+                footprint: self.footprint,
                 prices: &Prices::default(),
                 learnt,
             }),
@@ -120,6 +122,20 @@ fn floors_and_the_delay_leave_no_zero_and_failing_open_no_ladder() {
     assert_eq!(Resting { policy: delay, idle: 150_000, ..plain }.decide(&learnt).replicas, 0);
 }
 
+#[test]
+fn parked_pods_whose_requests_did_not_shrink_go_where_others_stay() {
+    let unknown = Learnt::default();
+    let parked = Resting { rung: Rung::Parked, idle: 1_800_000, ..Resting::default() };
+    let slim = parked.decide(&unknown);
+    assert_eq!((slim.replicas, slim.rung), (1, Rung::Parked), "{}", slim.reason);
+    let rigid = Resting { footprint: Footprint { parked_mib: None, ..FOOTPRINT }, ..parked };
+    let gone = rigid.decide(&unknown);
+    assert_eq!((gone.replicas, gone.reason.code()), (0, "LittleKnown"), "{}", gone.reason);
+    let floored = Policy { min_replicas: 1, ..rigid.policy.clone() };
+    let kept = Resting { policy: floored, rung: Rung::Throttled, ..rigid }.decide(&unknown);
+    assert_eq!((kept.replicas, kept.rung), (1, Rung::Throttled), "{}", kept.reason);
+}
+
 fn rungs() -> impl Strategy<Value = Rungs> {
     proptest::collection::vec(0_usize..4, 0..4)
         .prop_map(|gone| gone.into_iter().fold(Rungs::ALL, |rungs, rung| rungs.without(Rung::ALL[rung])))
@@ -141,7 +157,7 @@ proptest! {
         }
         let policy = Policy { steps: Vec::new(), min_replicas, ..Policy::default() };
         let rung = if current == 0 { Rung::Zero } else { Rung::ALL[rung] };
-        let resting = Resting { policy, current, rung, available, idle, told, floor: None };
+        let resting = Resting { policy, current, rung, available, footprint: FOOTPRINT, idle, told, floor: None };
         let decision = resting.decide(&learnt);
         prop_assert!(decision.replicas >= min_replicas);
         prop_assert_eq!(decision.rung == Rung::Zero, decision.replicas == 0);

@@ -24,9 +24,9 @@ use crate::autoscaler::{
 };
 use crate::cache::{AdoptedPods, Filler, Kept, Shelf};
 
-struct Bench {
+pub(super) struct Bench {
     handle: AutoscalerHandle,
-    cluster: FakeCluster,
+    pub(super) cluster: FakeCluster,
     events: mpsc::Receiver<ScalingEvent>,
     _pods: mpsc::Sender<PodChange>,
     _functions: Filler<Function>,
@@ -40,7 +40,7 @@ impl Drop for Bench {
     }
 }
 
-fn function(idle_seconds: u32) -> Function {
+pub(super) fn function(idle_seconds: u32) -> Function {
     serde_json::from_value(json!({
         "apiVersion": "pilotlight.dev/v1alpha1", "kind": "Function",
         "metadata": { "name": "hello", "namespace": "shop", "resourceVersion": "1" },
@@ -82,7 +82,13 @@ async fn start(activator: &FakeActivator, idle_seconds: u32, replicas: u32) -> B
 
 /// A leader of this Function begins.
 async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> Bench {
-    let cluster = FakeCluster::new(replicas, vec![activator.peer("a")]);
+    lead_cluster(activator, function, FakeCluster::new(replicas, vec![activator.peer("a")])).await
+}
+
+/// The same where the cluster has pods already.
+pub(super) async fn lead_cluster(activator: &FakeActivator, function: Function, cluster: FakeCluster) -> Bench {
+    let replicas = cluster.replicas();
+    let pods_of = cluster.clone();
     let (functions, function_filler) = filled(function);
     let (shelf, deployments) = filled(deployment(replicas, "100"));
     let (event_sender, events) = mpsc::channel(16);
@@ -96,7 +102,7 @@ async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> B
         functions,
         deployments: shelf,
         adopted: AdoptedPods::new(&no_client(), &mpsc::unbounded_channel().0),
-        pods: Arc::new(|_, _| Vec::new()),
+        pods: Arc::new(move |_, _| pods_of.with(|model| model.whole.iter().cloned().map(Arc::new).collect())),
         metrics: AutoscalerMetrics::default(),
         events: event_sender,
         shutdown: shutdown.clone(),
@@ -110,13 +116,13 @@ async fn lead(activator: &FakeActivator, function: Function, replicas: u32) -> B
     Bench { handle, cluster, events, _pods: pods, deployments, _functions: function_filler, shutdown }
 }
 
-async fn event(bench: &mut Bench) -> ScalingEvent {
+pub(super) async fn event(bench: &mut Bench) -> ScalingEvent {
     let event = tokio::time::timeout(Duration::from_secs(20), bench.events.recv()).await;
     event.expect("in time").expect("the loop runs")
 }
 
 /// A stream that tells of a minute of silence and then, every second, of silence again.
-fn silence(activator: &FakeActivator) {
+pub(super) fn silence(activator: &FakeActivator) {
     let script = activator.script();
     let mut first = batch(0, true);
     first.routes.push(RouteAck { namespace: "shop".to_owned(), name: "hello".to_owned(), port: 10_000 });
@@ -149,6 +155,20 @@ async fn silence_ends_at_zero_with_a_reason() {
     let addresses = bench.handle.activators().acknowledged("shop", "hello", 10_000);
     assert_eq!(addresses.len(), 1);
     assert!(addresses[0].ready && bench.handle.activators().any_ready());
+}
+
+#[tokio::test]
+async fn a_step_that_keeps_fewer_pods_takes_the_others_away() {
+    let activator = FakeActivator::start(Mood::Drained).await;
+    silence(&activator);
+    let mut keeping = function(3_600);
+    let steps = json!({"steps": [{"afterSeconds": 5, "rung": "Throttled", "replicas": 3}]});
+    keeping.spec.scaling.idle = serde_json::from_value(steps).unwrap();
+    let mut bench = lead(&activator, keeping, 5).await;
+    let down = event(&mut bench).await;
+    assert_eq!(down.kind, ScalingEventKind::ScaledDown, "{}", down.message);
+    assert!(down.message.contains("Throttled with 3 replicas after 5.0 s"), "{}", down.message);
+    assert_eq!(bench.cluster.replicas(), 3);
 }
 
 #[tokio::test]

@@ -256,7 +256,7 @@ fn stated_times_are_followed_whatever_was_learnt() {
     let mut leader = timed();
     leader.silence(30);
     leader.adaptive = false;
-    leader.steps = vec![Step { after_seconds: 20, rung: Rung::Throttled, replicas: 1 }, Step::to_zero(60)];
+    leader.steps = vec![Step { after_seconds: 20, rung: Rung::Throttled, replicas: None }, Step::to_zero(60)];
     leader.available = Rungs::ALL;
     leader.pass(1);
     leader.moves.clear();

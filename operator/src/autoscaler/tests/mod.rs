@@ -7,5 +7,6 @@ mod knowing;
 mod listening;
 mod moving;
 mod parking;
+mod refusing;
 mod stepping;
 mod throttling;

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::FunctionSpec;
 use pilotlight_scaling::idle::Rungs;
 use pilotlight_scaling::{Cause, Decision, Memory, Reason, Rung};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 use super::fakes::{FakeActivator, FakeCluster};
@@ -41,6 +41,21 @@ fn pods_of_a_deployment_that_was_taken_over_are_on_no_rung_between() {
     for scaling in [json!({}), json!({"idle": {"policy": "Adaptive"}})] {
         let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "api"});
         let spec: FunctionSpec = serde_json::from_value(json!({"targetRef": target, "scaling": scaling})).unwrap();
-        assert_eq!((available(&spec, |_| false), wanted(&spec)), (Rungs::PLAIN, Rungs::PLAIN));
+        assert_eq!((available(&spec, false, |_| false), wanted(&spec, false)), (Rungs::PLAIN, Rungs::PLAIN));
     }
+}
+
+#[test]
+fn who_says_nothing_gets_the_ladder_and_pods_that_run_where_a_floor_keeps_them() {
+    let rungs = |scaling: Value, floored| {
+        let resources = json!({"limits": {"cpu": "500m"}});
+        let spec = json!({"image": "hello:v1", "resources": resources, "scaling": scaling});
+        let spec: FunctionSpec = serde_json::from_value(spec).unwrap();
+        (available(&spec, floored, |_| false), wanted(&spec, floored))
+    };
+    assert_eq!(rungs(json!({}), false), (Rungs::ALL, Rungs::ALL));
+    assert_eq!(rungs(json!({}), true), (Rungs::PLAIN, Rungs::PLAIN));
+    assert_eq!(rungs(json!({"idle": {"policy": "Adaptive"}}), true), (Rungs::ALL, Rungs::ALL), "that is asked for");
+    let steps = json!({"idle": {"steps": [{"afterSeconds": 9, "rung": "Parked"}]}});
+    assert_eq!(rungs(steps, true), (Rungs::ALL, Rungs::ALL.without(Rung::Throttled)));
 }

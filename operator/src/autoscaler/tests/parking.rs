@@ -167,7 +167,7 @@ fn done_because(cause: Cause, rung: Rung, wanted: bool, past: bool, pods: &[Pod]
     step_to(rung, cause, wanted, past, &pods)
 }
 
-fn parked(name: &str) -> Pod {
+pub(super) fn parked(name: &str) -> Pod {
     let mut parked = pod(name, true);
     parked.labels_mut().insert("pilotlight.dev/rung".to_owned(), "Parked".to_owned());
     parked.annotations_mut().insert("pilotlight.dev/image".to_owned(), FUNCTION.to_owned());
@@ -194,12 +194,30 @@ fn functions_are_given_back_by_the_autoscaler_only_where_no_activator_would() {
 }
 
 /// Parked or not, with what its function requests and what was noted of that.
-fn requesting(mut pod: Pod, cpu: &str, memory: &str) -> Pod {
+pub(super) fn requesting(mut pod: Pod, cpu: &str, memory: &str) -> Pod {
     pod.annotations_mut().insert("pilotlight.dev/image".to_owned(), FUNCTION.to_owned());
     pod.annotations_mut().insert("pilotlight.dev/requests".to_owned(), "50m/64Mi".to_owned());
     let resources = json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": "1", "memory": "1Gi"}});
     pod.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(resources).unwrap();
     pod
+}
+
+#[test]
+fn a_throttled_pod_has_its_cpu_again_before_it_is_parked() {
+    let whole = requesting(pod("a", true), "50m", "64Mi");
+    let mut throttled = whole.clone();
+    throttled.labels_mut().insert("pilotlight.dev/rung".to_owned(), "Throttled".to_owned());
+    throttled.annotations_mut().insert("pilotlight.dev/cpu".to_owned(), "50m/1".to_owned());
+    assert_eq!(done(Rung::Parked, true, false, &[throttled]), Some(StepKind::Restore));
+    let kubelet_tells = |limit: &str| {
+        let mut pod = whole.clone();
+        let resources = json!({"limits": {"cpu": limit}});
+        pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].resources =
+            serde_json::from_value(resources).unwrap();
+        done(Rung::Parked, true, false, &[pod])
+    };
+    assert_eq!(kubelet_tells("10m"), None, "it is on its way back");
+    assert_eq!(kubelet_tells("1"), Some(StepKind::Park));
 }
 
 fn requests(cluster: &FakeCluster) -> Vec<String> {
@@ -252,7 +270,7 @@ fn the_adaptive_policy_parks_where_that_frees_something_and_the_cluster_lets_it(
             spec[key] = value.clone();
         }
         let spec = serde_json::from_value(spec).unwrap();
-        available(&spec, |rung| Some(rung) == refused).contains(Rung::Parked)
+        available(&spec, false, |rung| Some(rung) == refused).contains(Rung::Parked)
     };
     assert!(can(json!({}), None));
     assert!(can(json!({}), Some(Rung::Throttled)));
@@ -283,10 +301,10 @@ fn a_shape_that_forbids_the_rung_takes_the_next_best_one() {
         serde_json::from_value::<FunctionSpec>(spec).unwrap()
     };
     let fit = spec(json!({}));
-    assert_eq!((unfit(&fit), available(&fit, |_| false).substitute(Rung::Parked)), (None, Rung::Parked));
+    assert_eq!((unfit(&fit), available(&fit, false, |_| false).substitute(Rung::Parked)), (None, Rung::Parked));
     let commanded = spec(json!({"command": ["/app"]}));
     assert!(unfit(&commanded).unwrap().contains("spec.command"));
-    assert_eq!(available(&commanded, |_| false).substitute(Rung::Parked), Rung::Zero);
+    assert_eq!(available(&commanded, false, |_| false).substitute(Rung::Parked), Rung::Zero);
     assert!(unfit(&spec(json!({"coldStart": {"beacon": "Disabled"}}))).unwrap().contains("coldStart.beacon"));
     let health = json!({"livenessProbe": {"httpGet": {"port": 9000, "path": "/health"}}});
     assert_eq!(unfit(&spec(health)), None, "its pods tell the placeholder of the port");

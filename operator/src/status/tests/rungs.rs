@@ -51,7 +51,7 @@ fn the_rung_is_throttled_once_the_cpu_was_taken_and_not_when_it_is_about_to_be()
 fn a_rung_that_the_api_server_refuses_is_said_where_the_author_asked_for_it() {
     let mut s = Situation::new();
     s.set_pod("hello-1", ready_pod());
-    s.refused = Some((ScalingRung::Throttled, "this cluster cannot resize running pods".to_owned()));
+    s.refused.insert(ScalingRung::Throttled, "this cluster cannot resize running pods".to_owned());
     assert!(get(&s.look().conditions, condition::RUNG_UNAVAILABLE).is_none(), "nobody asked for it");
     s.function.spec.scaling.idle =
         serde_json::from_value(json!({"steps": [{"afterSeconds": 5, "rung": "Throttled"}]})).unwrap();
@@ -59,6 +59,13 @@ fn a_rung_that_the_api_server_refuses_is_said_where_the_author_asked_for_it() {
     let said = condition(&refused, condition::RUNG_UNAVAILABLE);
     assert_eq!((said.status.as_str(), said.reason.as_str()), ("True", condition::RESIZE_REFUSED));
     assert!(said.message.contains("cannot resize"), "{}", said.message);
-    s.refused = None;
+    s.function.spec.scaling.idle =
+        serde_json::from_value(json!({"steps": [{"afterSeconds": 5, "rung": "Parked"}]})).unwrap();
+    assert!(get(&s.look().conditions, condition::RUNG_UNAVAILABLE).is_none(), "the other one was not refused");
+    s.refused.insert(ScalingRung::Parked, "a policy forbids it".to_owned());
+    let refused = s.look();
+    let said = condition(&refused, condition::RUNG_UNAVAILABLE);
+    assert_eq!((said.reason.as_str(), said.message.contains("a policy forbids it")), (condition::PARK_REFUSED, true));
+    s.refused.clear();
     assert!(get(&s.look().conditions, condition::RUNG_UNAVAILABLE).is_none());
 }

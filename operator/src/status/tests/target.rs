@@ -20,7 +20,7 @@ fn adopted(applied: Applied) -> (Situation, FunctionStatus) {
         owner: None,
         contested: &[],
         idle: None,
-        rung_refused: None,
+        rungs_refused: &BTreeMap::new(),
         boost_refused: None,
         domain: None,
         now,

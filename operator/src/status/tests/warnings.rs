@@ -68,12 +68,12 @@ fn a_beacon_that_does_not_run_is_a_warning_and_the_function_is_ready() {
 #[test]
 fn a_boost_that_the_api_server_refuses_is_said_where_the_author_asked_for_it() {
     let mut situation = Situation::new();
-    situation.refused = Some((ScalingRung::Throttled, "this cluster cannot resize running pods".to_owned()));
+    situation.refused.insert(ScalingRung::Throttled, "this cluster cannot resize running pods".to_owned());
     assert_eq!(get(&situation.look().conditions, BOOST_UNAVAILABLE), None, "nobody asked for it");
     situation.function.spec.cold_start.cpu_boost = Some("2".to_owned());
     let refused = situation.look();
     let said = condition(&refused, BOOST_UNAVAILABLE);
     assert!(said.message.contains("spec.coldStart.cpuBoost: this cluster cannot resize"), "{}", said.message);
-    situation.refused = None;
+    situation.refused.clear();
     assert_eq!(get(&situation.look().conditions, BOOST_UNAVAILABLE), None);
 }
