@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::autoscaler::Leads;
 use crate::build::owns;
 use crate::context::Context;
 
@@ -54,6 +55,19 @@ impl Observed {
             !slice.endpoints.is_empty() && ports.eq(port.map(i32::from))
         };
         !selects && self.other_slices.is_empty() && self.slice.as_ref().is_some_and(there)
+    }
+
+    /// Where the Service leads, if its route port is `port`.
+    pub fn leads(&self, port: Option<u16>) -> Leads {
+        let selects = self.service.iter().flat_map(|service| &service.spec).any(|spec| spec.selector.is_some());
+        let mut own = self.slice.iter().filter(|slice| !slice.endpoints.is_empty());
+        if self.leads_to(port) {
+            Leads::Activators
+        } else if selects || !self.other_slices.is_empty() || own.next().is_some() {
+            Leads::Pods
+        } else {
+            Leads::Nowhere
+        }
     }
 
     /// The Deployment of the revision with this name.

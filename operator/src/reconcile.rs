@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::adopt;
 use crate::apply::{self, Applied, ApplyError};
+use crate::autoscaler::{Leads, reachable};
 use crate::boost;
 use crate::build::deployment::Revision;
 use crate::build::hash::revision_hash;
@@ -99,15 +100,16 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     let route = decide_route(context, function, &observed, revision, pod_port, at);
     let owner = decide_owner(context, function, port.as_ref().ok(), now);
     let desired = apply::Desired { plan: &plan, protocol: protocol(function, &plan, &traffic), port, route };
-    let led = observed.leads_to(desired.port.as_ref().ok().copied());
-    context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), led);
+    let led = observed.leads(desired.port.as_ref().ok().copied());
+    let reachable = reachable(&observed.status.conditions, now);
+    context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), led, reachable);
     let applied = apply::apply(context, function, &observed, &desired).await?;
     let leads = match applied.route {
-        Route::Activators(_) => applied.service.is_ok(),
+        Route::Activators(_) if applied.service.is_ok() => Leads::Activators,
         Route::Keep => led,
-        Route::Pods(_) => false,
+        Route::Activators(_) | Route::Pods(_) => Leads::Pods,
     };
-    context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads);
+    context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads, reachable);
     let contested = Contention::of_replicas(&observed.deployments, now);
     let idle = context.autoscaler.idle(&namespace_of(function), &function.name_any(), now);
     let refused = context.autoscaler.rungs_refused(&namespace_of(function), &function.name_any());

@@ -6,8 +6,8 @@
 //! removes nothing; a Function goes to zero after a proven silence of its own length,
 //! also out of panic, and so it goes to the replicas that a step of the idle ladder keeps; and nothing is removed while an activator's samples are missing.
 //!
-//! What always holds: the result lies within the bounds; more load never gives fewer replicas; panic and missing data never
-//! remove any, except to reach a lowered maximum.
+//! What always holds: the result lies within the bounds, except that nothing is removed while requests may come past the activators; more
+//! load never gives fewer replicas; panic and missing data never remove any, except to reach a lowered maximum.
 
 use std::sync::Arc;
 
@@ -37,6 +37,9 @@ pub struct Input<'a> {
     pub load: &'a Load,
     /// The stretch of time that every activator has told about; see `Coverage::span`.
     pub span: Option<Span>,
+    /// From when on all requests come through the activators, where they are to; before, some may be on their way to pods that no activator
+    /// knows of, so that nothing is removed. It may lie ahead.
+    pub settles_at: Option<Millis>,
     /// Replicas asked for at the moment: the Deployment's `spec.replicas`.
     pub current: u32,
     /// Replicas that are ready.
@@ -98,7 +101,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     let mut memory = input.memory.clone();
     memory.see(input.current, input.now);
     let rest = Resting::of(input, &memory);
-    let mut decision = replicas(input, memory, &rest);
+    let mut decision = settled(input, replicas(input, memory, &rest));
     let kept = decision.replicas > 0 && decision.replicas == input.current;
     if kept && matches!(rest.idle.rung, Rung::Throttled | Rung::Parked) {
         decision.rung = rest.idle.rung;
@@ -106,6 +109,18 @@ pub fn decide(input: &Input<'_>) -> Decision {
     }
     decision.idle = rest.counts(input).then_some(rest.idle);
     decision
+}
+
+/// Holds what is there until all requests come through the activators, even above the maximum.
+fn settled(input: &Input<'_>, decision: Decision) -> Decision {
+    let Some(at) = input.settles_at.filter(|at| *at > input.now) else { return decision };
+    let next_check = Some(decision.next_check.map_or(at, |check| check.min(at)));
+    if decision.replicas >= input.current {
+        return Decision { next_check, ..decision };
+    }
+    let cause = Cause::Settling { wanted: decision.replicas, seconds: at.since(input.now).div_ceil(1000) };
+    let (replicas, rung) = (input.current, Rung::Active);
+    Decision { replicas, rung, reason: Reason { cause, bound: None }, next_check, ..decision }
 }
 
 /// How long nobody has asked anything, and what the idle ladder says of that.

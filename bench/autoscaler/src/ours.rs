@@ -57,6 +57,7 @@ impl Scaler for Ours {
             policy: &self.policy,
             load: &load,
             span: self.coverage.span(),
+            settles_at: None,
             current: now.current,
             ready: now.ready,
             start_millis: now.started_in.map(|micros| micros / 1000),

@@ -14,6 +14,7 @@ use super::next::{Aim, Rest, Step, next};
 use super::seen::{Seen, cached, live, target_of};
 use super::status::{Accepted, contentions, report};
 use crate::apply::{ApplyError, Refusal, is_refusal};
+use crate::autoscaler::{Leads, reachable};
 use crate::build::slice::adopted_slice;
 use crate::contention::Contention;
 use crate::context::Context;
@@ -57,8 +58,7 @@ pub async fn reconcile(function: &Function, context: &Context) -> Result<Action,
     let told = accepted.as_ref().is_some_and(|accepted| accepted.is_told(&observed.status));
     let gives_back = aim(function, &seen.fit(), &problems) == Aim::Release;
     let at = port.as_ref().ok().copied().flatten();
-    let led = !gives_back && observed.leads_to(at);
-    context.autoscaler.set_lead(&function.namespace().unwrap_or_default(), &function.name_any(), led);
+    tell_lead(context, function, &observed, !gives_back && observed.leads_to(at));
     if accepted.is_some() && gives_back {
         // Before anything is written: nothing goes to zero any more.
         let replicas = seen.noted_replicas();
@@ -179,7 +179,14 @@ fn lead(context: &Context, function: &Function, observed: &Observed, outcome: &O
         Route::Pods(_) => false,
     };
     let led = led && outcome.rest == Rest::Adopted;
-    context.autoscaler.set_lead(&function.namespace().unwrap_or_default(), &function.name_any(), led);
+    tell_lead(context, function, observed, led);
+}
+
+/// A Service that was there before its Function leads to pods where it does not lead to the activators.
+fn tell_lead(context: &Context, function: &Function, observed: &Observed, to_activators: bool) {
+    let leads = if to_activators { Leads::Activators } else { Leads::Pods };
+    let reachable = reachable(&observed.status.conditions, jiff::Timestamp::now());
+    context.autoscaler.set_lead(&function.namespace().unwrap_or_default(), &function.name_any(), leads, reachable);
 }
 
 /// While the target is neither taken over nor given back, it keeps the replicas that it had.

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pilotlight_scaling::Rung;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::lead::{Lead, Leads};
 use super::ledger::FunctionKey;
 use super::refusals::{Refusals, Seen};
 
@@ -19,18 +21,6 @@ struct Told {
     refusals: HashMap<FunctionKey, Refusals>,
     fail_open: bool,
     all_changed: bool,
-}
-
-/// Where a Function's Service leads, as far as the autoscaler was told. Only while it leads to the activators do their samples tell
-/// of all requests there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lead {
-    /// Past them, to the pods or nowhere.
-    Elsewhere,
-    /// To them, since before anybody looked.
-    Always,
-    /// To them, since this moment.
-    Since(Instant),
 }
 
 /// What was told.
@@ -82,14 +72,9 @@ impl Inbox {
         self.news.notify_one();
     }
 
-    pub(super) fn set_lead(&self, key: FunctionKey, to_activators: bool) {
+    pub(super) fn set_lead(&self, key: FunctionKey, leads: Leads, reachable: Duration) {
         let mut told = self.lock();
-        let lead = match (told.leads.get(&key), to_activators) {
-            (_, false) => Lead::Elsewhere,
-            (None, true) => Lead::Always,
-            (Some(Lead::Elsewhere), true) => Lead::Since(Instant::now()),
-            (Some(known), true) => *known,
-        };
+        let lead = Lead::next(told.leads.get(&key).copied(), leads, reachable, Instant::now());
         if told.leads.insert(key.clone(), lead) == Some(lead) {
             return;
         }

@@ -234,6 +234,7 @@ impl Ledger {
             policy: &scene.policy,
             load: &load,
             span: scene.led_since.and_then(|since| later(self.coverage.span()?, since)),
+            settles_at: scene.led_since,
             current: scene.current,
             ready: scene.ready,
             start_millis: track.start_millis,

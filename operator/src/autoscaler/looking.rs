@@ -19,7 +19,7 @@ use super::board;
 use super::cluster::Cluster;
 use super::evaluation::Evaluation;
 use super::footprint;
-use super::inbox::Lead;
+use super::lead::Lead;
 use super::ledger::{FunctionKey, Scene};
 use super::refusals::{Refusals, Seen};
 use super::schedule::Trigger;
@@ -74,12 +74,12 @@ impl<C: Cluster> Evaluation<C> {
         self.inbox.refusals(key)
     }
 
-    /// Since when the activators see every request of a Function.
+    /// Since when the activators see every request of a Function; it may lie ahead.
     pub(super) fn led_since(&self, key: &FunctionKey) -> Option<Millis> {
         match self.inbox.lead(key)? {
-            Lead::Elsewhere => None,
+            Lead::Elsewhere(_) => None,
             Lead::Always => Some(Millis(0)),
-            Lead::Since(instant) => Some(self.clock.at(instant)),
+            Lead::From(instant) => Some(self.clock.at(instant)),
         }
     }
 
@@ -108,7 +108,12 @@ impl<C: Cluster> Evaluation<C> {
             "Decided"
         );
         let step = if decision.replicas == active.replicas {
-            let past = self.inbox.fail_open() || self.inbox.lead(key) == Some(Lead::Elsewhere);
+            let past = self.inbox.fail_open()
+                || match self.inbox.lead(key) {
+                    Some(Lead::Elsewhere(_)) => true,
+                    Some(Lead::From(instant)) => self.clock.at(instant) > now,
+                    Some(Lead::Always) | None => false,
+                };
             situation::rung_step(active, &decision, wanted, past, pods)
         } else {
             let (from, to, reason) = (active.replicas, decision.replicas, decision.reason.to_string());

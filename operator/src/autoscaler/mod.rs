@@ -19,6 +19,7 @@ mod events;
 mod footprint;
 mod habit;
 mod inbox;
+mod lead;
 mod ledger;
 mod lines;
 mod looking;
@@ -40,11 +41,13 @@ mod throttle;
 mod view;
 
 pub use events::{ScalingEvent, ScalingEventKind};
+pub use lead::{Leads, reachable};
 pub use metrics::AutoscalerMetrics;
 pub use view::{ActivatorAddress, ActivatorChanges, ActivatorView, Affected};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -222,10 +225,11 @@ impl AutoscalerHandle {
         self.inbox.clear_floor(key, revision);
     }
 
-    /// Tells where a Function's Service leads. Idle time counts only from when it led to the activators: what went past them, they
-    /// cannot tell of. Until this was called once nothing of the Function is scaled down. Idempotent.
-    pub fn set_lead(&self, namespace: &str, name: &str, to_activators: bool) {
-        self.inbox.set_lead(FunctionKey::new(namespace, name), to_activators);
+    /// Tells where a Function's Service leads, and for how long the Function has been [`reachable`]. Idle time counts only from when all
+    /// requests come through the activators: what goes past them, they cannot tell of. Until this was called once nothing of the
+    /// Function is scaled down, nor in the ten seconds after its Service led to pods. Idempotent.
+    pub fn set_lead(&self, namespace: &str, name: &str, leads: Leads, reachable: Duration) {
+        self.inbox.set_lead(FunctionKey::new(namespace, name), leads, reachable);
     }
 
     /// While `true`, every Function's active revision keeps at least one replica, whatever its idle time: the pods are

@@ -45,6 +45,7 @@ impl Situation {
             policy: &self.policy,
             load: &self.load,
             span: self.span,
+            settles_at: None,
             current: self.current,
             ready: self.ready,
             start_millis: None,

@@ -50,6 +50,7 @@ impl Watched {
             policy: &self.policy,
             load: &load,
             span: self.coverage.span(),
+            settles_at: None,
             current: self.pods,
             ready: self.pods,
             start_millis: Some(1_000),

@@ -89,6 +89,7 @@ fn silent(policy: &Policy, current: u32, silent: u64, told: bool, floor: Option<
         policy,
         load: &Load { last_active: Some(Millis(NOW.0 - silent)), ..Load::default() },
         span: told.then_some(Span { from: now.minus(3_600), until: now }),
+        settles_at: None,
         current,
         ready: current,
         start_millis: None,

@@ -86,6 +86,7 @@ fn memories() -> impl Strategy<Value = Memory> {
                 policy: &policy,
                 load: &load,
                 span: None,
+                settles_at: None,
                 current,
                 ready: current,
                 start_millis: None,
@@ -110,7 +111,7 @@ proptest! {
         current in 0_u32..60, ready in 0_u32..60,
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, settles_at: None, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= policy.min_replicas);
         prop_assert!(decision.replicas <= policy.ceiling());
@@ -138,7 +139,7 @@ proptest! {
             last_active: load.last_active.map(|at| Millis(at.0 + more.4)),
         };
         let replicas = |load: &Load| decide(&Input {
-            now: NOW, policy: &policy, load, span, current, ready, start_millis: start, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
+            now: NOW, policy: &policy, load, span, settles_at: None, current, ready, start_millis: start, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         }).replicas;
         prop_assert!(replicas(&higher) >= replicas(&load));
     }
@@ -156,9 +157,28 @@ proptest! {
         ],
     ) {
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span: missing, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span: missing, settles_at: None, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
+    }
+
+    #[test]
+    fn while_requests_may_come_past_the_activators_nothing_is_removed(
+        policy in policies(), load in loads(), span in spans(), memory in memories(),
+        current in 0_u32..60, ready in 0_u32..60, ahead in 0_u64..10_000,
+    ) {
+        let decide = |settles_at| decide(&Input {
+            now: NOW, policy: &policy, load: &load, span, settles_at, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
+        });
+        let (usual, settling) = (decide(None), decide(Some(Millis(NOW.0 + ahead))));
+        if ahead == 0 || usual.replicas >= current {
+            prop_assert_eq!((usual.replicas, &usual.reason), (settling.replicas, &settling.reason));
+        } else {
+            prop_assert_eq!(settling.replicas, current);
+            prop_assert_eq!(settling.reason.cause, Cause::Settling { wanted: usual.replicas, seconds: ahead.div_ceil(1000) });
+        }
+        prop_assert!(ahead == 0 || settling.next_check.is_some_and(|next| next <= Millis(NOW.0 + ahead)));
+        prop_assert!(settling.next_check.is_none_or(|next| next > NOW));
     }
 
     #[test]
@@ -169,7 +189,7 @@ proptest! {
         let told = policy.stable_seconds().min(policy.silence_seconds().unwrap()) - 1;
         let span = Some(Span { from: Second(1000 - told), until: Second(1000) });
         let decision = decide(&Input {
-            now: NOW, policy: &policy, load: &load, span, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
+            now: NOW, policy: &policy, load: &load, span, settles_at: None, current, ready, start_millis: None, floor: None, floor_until: None, available: Rungs::ALL, adaptive: None, memory: &memory,
         });
         prop_assert!(decision.replicas >= current.min(policy.ceiling()));
     }
@@ -331,6 +351,7 @@ fn a_wake_without_any_sample_is_not_undone_before_the_idle_time() {
             policy: &policy,
             load: &windows.load(&coverage, 60, 6, memory.awake_since()),
             span: coverage.span(),
+            settles_at: None,
             current,
             ready: 0,
             start_millis: None,

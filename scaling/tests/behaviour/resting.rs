@@ -52,6 +52,7 @@ impl Resting {
             policy: &self.policy,
             load: &Load { last_active: Some(since), ..Load::default() },
             span: self.told.map(|told| Span { from: now.minus(told), until: now }),
+            settles_at: None,
             current: self.current,
             ready: self.current,
             start_millis: None,

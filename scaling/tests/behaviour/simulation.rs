@@ -109,6 +109,7 @@ impl Simulation {
             policy: &self.policy,
             load: &load,
             span: self.coverage.span(),
+            settles_at: None,
             current: self.current,
             ready: self.ready(),
             start_millis: Some(self.start_seconds * 1000),

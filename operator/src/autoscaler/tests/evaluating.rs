@@ -20,7 +20,7 @@ use super::listening::{batch, line, piece};
 use crate::autoscaler::pods::PodChange;
 use crate::autoscaler::registry::Registry;
 use crate::autoscaler::{
-    AutoscalerContext, AutoscalerHandle, AutoscalerMetrics, ScalingEvent, ScalingEventKind, assemble,
+    AutoscalerContext, AutoscalerHandle, AutoscalerMetrics, Leads, ScalingEvent, ScalingEventKind, assemble,
 };
 use crate::cache::{AdoptedPods, Filler, Kept, Shelf};
 
@@ -108,7 +108,7 @@ pub(super) async fn lead_cluster(activator: &FakeActivator, function: Function, 
         shutdown: shutdown.clone(),
     };
     let (handle, evaluation) = assemble(context, cluster.clone(), Registry::new(activator.address.port()), changes);
-    handle.set_lead("shop", "hello", true);
+    handle.set_lead("shop", "hello", Leads::Activators, Duration::MAX);
     tokio::spawn(evaluation);
     let pod = Box::new(activator_pod("a", Some("127.0.0.1"), "Running", true));
     let joins = PodChange::Applied { pod, listed: true };
