@@ -13,6 +13,8 @@ use crate::names::{ANNOTATION_CPU, CONTAINER, LABEL_RUNG, RUNG_THROTTLED};
 pub const LIMIT: &str = "10m";
 /// CPU request of one whose request was less than its limit.
 const REQUEST: &str = "1m";
+/// Condition of a pod for which kubelet carries a resize out.
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 /// Thousandths of a CPU in [`LIMIT`].
 const LIMIT_MILLI: u64 = 10;
 
@@ -121,16 +123,19 @@ pub fn is_throttled(pod: &Pod) -> bool {
     to_take(pod).is_none() && to_give_back(pod).is_some()
 }
 
-/// Whether the function's container has the CPU limit that the pod says, as far as kubelet tells. A container that is begun anew before has the new
-/// one within a pod that still has the old, and does not start where cgroups cannot be that (version 1).
+/// Whether the function's container has the CPU limit that the pod says, and kubelet has nothing more to do for that, as far as it tells. A container that
+/// is begun anew before has the new limit within a pod that still has the old, and does not start where cgroups cannot be that (version 1).
+///
+/// What kubelet tells may be from before the last change, or from before the one before it: only the generation says so.
 pub fn is_carried_out(pod: &Pod) -> bool {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let status = statuses.and_then(|statuses| statuses.iter().find(|status| status.name == CONTAINER));
+    let Some(status) = &pod.status else { return true };
+    let behind = status.observed_generation.zip(pod.metadata.generation).is_some_and(|(seen, is)| seen < is);
+    let mut conditions = status.conditions.iter().flatten();
+    let under_way = conditions.any(|condition| condition.type_ == RESIZE_IN_PROGRESS && condition.status == "True");
+    let status = status.container_statuses.iter().flatten().find(|status| status.name == CONTAINER);
     let has = status.and_then(|status| status.resources.as_ref()?.limits.as_ref()?.get("cpu"));
-    match (Cpu::of(pod), has) {
-        (Some(wanted), Some(has)) => milli(&wanted.limit) == milli(&has.0),
-        _ => true,
-    }
+    let same = Cpu::of(pod).zip(has).is_none_or(|(wanted, has)| milli(&wanted.limit) == milli(&has.0));
+    same && !behind && !under_way
 }
 
 fn function_of(pod: &Pod) -> Option<&Container> {
@@ -150,20 +155,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resize_is_carried_out_when_kubelet_says_so_or_nothing() {
-        let told = |limit: Option<&str>| {
+    fn a_resize_is_carried_out_when_kubelet_has_seen_it_and_ended_it() {
+        let told = |status: Value| {
             let mut pod = pod(Some(("100m", "2")), false, None);
-            let resources = limit.map(|limit| json!({"limits": {"cpu": limit}}));
-            pod.status = serde_json::from_value(json!({
-                "containerStatuses": [{
-                    "name": CONTAINER, "image": "", "imageID": "", "ready": true, "restartCount": 0, "resources": resources,
-                }],
-            }))
-            .expect("a status");
+            pod.metadata.generation = Some(3);
+            pod.status = serde_json::from_value(status).expect("a status");
             is_carried_out(&pod)
         };
-        assert!(told(None) && told(Some("2")) && told(Some("2000m")));
-        assert!(!told(Some("10m")));
+        let has = |limit: &str| {
+            json!([{
+                "name": CONTAINER, "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "resources": {"limits": {"cpu": limit}},
+            }])
+        };
+        assert!(told(json!({})), "a cluster that tells nothing");
+        assert!(told(json!({"containerStatuses": has("2000m")})));
+        assert!(!told(json!({"containerStatuses": has("10m")})));
+        assert!(told(json!({"observedGeneration": 3, "containerStatuses": has("2")})));
+        let stale = json!({"observedGeneration": 2, "containerStatuses": has("2")});
+        assert!(!told(stale), "from before it was throttled, and its limit is to be what it was then");
+        let under_way = json!([{"type": RESIZE_IN_PROGRESS, "status": "True"}]);
+        let begun = json!({"observedGeneration": 3, "conditions": under_way, "containerStatuses": has("2")});
+        assert!(!told(begun));
         assert!(is_carried_out(&pod(None, false, None)), "without a limit there is nothing to carry out");
     }
 
