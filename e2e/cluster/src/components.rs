@@ -134,12 +134,14 @@ pub(crate) fn kubelet(layout: &Layout) -> Component {
         .component("kubelet")
 }
 
-/// Service addresses. It leaves the connection tracker's settings alone, which are not all the namespace's own.
+/// Service addresses. By nftables, where a change touches the elements that it is about: iptables writes the chain of all Services anew at each, and now and
+/// then a connection met none of its rules, though nothing about its own Service changed. It leaves the connection tracker's settings alone, which are not
+/// all the namespace's own.
 pub(crate) fn proxy(layout: &Layout) -> Component {
     Flags::new(layout)
         .kubeconfig("proxy", false)
         .flag("hostname-override", NODE_NAME)
-        .flag("proxy-mode", "iptables")
+        .flag("proxy-mode", "nftables")
         .flag("cluster-cidr", POD_RANGE)
         .flag("conntrack-max-per-core", 0)
         .flag("conntrack-tcp-timeout-established", "0s")

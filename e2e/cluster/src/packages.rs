@@ -12,11 +12,12 @@ use crate::options::Runtime;
 use crate::progress::Progress;
 
 /// Programs, and the Debian package that has each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("containerd-shim-runc-v2", "containerd"),
     ("iptables", "iptables"),
+    ("nft", "nftables"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("mount", "mount"),
@@ -123,7 +124,16 @@ mod tests {
         let bare = missing(&[Runtime::Crun], |_| false, false);
         assert_eq!(
             bare,
-            ["containerd", "iptables", "iproute2", "util-linux", "mount", "crun", "containernetworking-plugins"]
+            [
+                "containerd",
+                "iptables",
+                "nftables",
+                "iproute2",
+                "util-linux",
+                "mount",
+                "crun",
+                "containernetworking-plugins"
+            ]
         );
     }
 }

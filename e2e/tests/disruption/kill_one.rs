@@ -262,14 +262,16 @@ async fn leads_to(pod: &Pod, port: u16) -> Result<bool> {
     Ok(led_to(port).await?.contains(&target))
 }
 
-/// Where the node's kube-proxy leads connections that end at this port. The rules are those of the cluster's network namespace here.
+/// Where the node's kube-proxy leads connections that end at this port. The rules are those of the cluster's network namespace here; that of a Service goes
+/// to a chain for each endpoint, which is named after it and may outlast the rule.
 async fn led_to(port: u16) -> Result<Vec<String>> {
-    let rules = Command::new("iptables-save").args(["-t", "nat"]).output().await.context("cannot run iptables-save")?;
-    ensure!(rules.status.success(), "iptables-save: {}", String::from_utf8_lossy(&rules.stderr));
-    let end = format!(":{port}");
+    let rules = Command::new("nft").args(["list", "table", "ip", "kube-proxy"]).output().await.context("no nft")?;
+    ensure!(rules.status.success(), "nft list table: {}", String::from_utf8_lossy(&rules.stderr));
+    let end = format!("/{port}");
     let rules = String::from_utf8_lossy(&rules.stdout);
-    let targets = rules.lines().filter_map(|rule| Some(rule.split_once("--to-destination ")?.1.to_owned()));
-    let mut targets: Vec<String> = targets.filter(|target| target.ends_with(&end)).collect();
+    let chains = rules.split("goto endpoint-").skip(1).filter_map(|rule| rule.split([' ', ',', '\n']).next());
+    let addresses = chains.filter_map(|chain| Some(chain.rsplit_once("__")?.1.strip_suffix(&end)?.to_owned()));
+    let mut targets: Vec<String> = addresses.map(|address| format!("{address}:{port}")).collect();
     targets.sort();
     Ok(targets)
 }
