@@ -15,6 +15,7 @@ pub(crate) fn config() -> FunctionConfig {
     FunctionConfig {
         key: FunctionKey::new("shop", "hello"),
         port: None,
+        hostnames: Vec::new(),
         revision: Some("hello-1".into()),
         adopts: false,
         wake_replicas: 1,

@@ -88,33 +88,34 @@ impl Registry {
     pub fn apply_function(&self, function: &Function) {
         let mut inner = self.lock();
         let Some(key) = FunctionKey::of(function) else { return };
-        let before = inner.port(&key);
+        let mut ways = inner.ways(&key);
         inner.index.apply_function(function);
         self.sync(&mut inner, &key);
-        self.open(&inner, before.into_iter().chain(inner.port(&key)));
+        ways.extend(inner.ways(&key));
+        self.lead(&inner, ways);
     }
 
     /// Takes in a whole list of Functions; those not in it are gone.
     pub fn replace_functions(&self, functions: &[Function]) {
         let mut inner = self.lock();
         let keys = functions.iter().filter_map(FunctionKey::of).chain(inner.cells.keys().cloned());
-        let mut ports: BTreeSet<u16> = keys.filter_map(|key| inner.port(&key)).collect();
+        let mut ways: BTreeSet<Way> = keys.flat_map(|key| inner.ways(&key)).collect();
         let listed: HashSet<FunctionKey> = functions.iter().filter_map(|f| inner.index.apply_function(f)).collect();
         let gone = inner.index.retain_functions(&listed);
         for key in listed.iter().chain(&gone) {
             self.sync(&mut inner, key);
         }
-        ports.extend(listed.iter().filter_map(|key| inner.port(key)));
-        self.open(&inner, ports);
+        ways.extend(listed.iter().flat_map(|key| inner.ways(key)));
+        self.lead(&inner, ways);
     }
 
     /// Forgets a Function.
     pub fn delete_function(&self, function: &Function) {
         let mut inner = self.lock();
-        let before = FunctionKey::of(function).and_then(|key| inner.port(&key));
+        let ways = FunctionKey::of(function).map(|key| inner.ways(&key)).unwrap_or_default();
         if let Some(key) = inner.index.delete_function(function) {
             self.sync(&mut inner, &key);
-            self.open(&inner, before);
+            self.lead(&inner, ways);
         }
     }
 
@@ -247,19 +248,33 @@ impl Registry {
         cell.update(config, pods, cause);
     }
 
-    /// Lets each of these route ports lead where the index says.
-    fn open(&self, inner: &Inner, ports: impl IntoIterator<Item = u16>) {
-        for port in ports {
-            let cell = inner.index.holder(port).and_then(|key| inner.cells.get(key)).cloned();
-            self.ports.set(&self.shared, self.bind, port, cell);
+    /// Lets each of these ways lead where the index says.
+    fn lead(&self, inner: &Inner, ways: impl IntoIterator<Item = Way>) {
+        let cell = |key: Option<&FunctionKey>| key.and_then(|key| inner.cells.get(key)).cloned();
+        for way in ways {
+            match way {
+                Way::Port(port) => self.ports.set(&self.shared, self.bind, port, cell(inner.index.holder(port))),
+                Way::Host(host) => self.routes.set_hostname(&host, cell(inner.index.host_holder(&host))),
+            }
         }
     }
 }
 
+/// A way to a Function that no other can have, too.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// Its route port.
+    Port(u16),
+    /// A host name that is not its own.
+    Host(Arc<str>),
+}
+
 impl Inner {
-    /// The route port that a Function claims.
-    fn port(&self, key: &FunctionKey) -> Option<u16> {
-        self.index.function(key)?.port
+    /// The ways that a Function claims.
+    fn ways(&self, key: &FunctionKey) -> Vec<Way> {
+        let Some(config) = self.index.function(key) else { return Vec::new() };
+        let hosts = config.hostnames.iter().cloned().map(Way::Host);
+        config.port.map(Way::Port).into_iter().chain(hosts).collect()
     }
 }
 

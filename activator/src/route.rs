@@ -1,8 +1,10 @@
 //! From a `Host` header to a Function. Pure; looking a host up allocates nothing where it is in lower case.
+//!
+//! What always holds: a host name that was given to a Function by its author leads there, even where it has the form of another's own name.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 /// The domains under which `name.namespace` may be written.
 #[derive(Clone, Debug)]
@@ -22,30 +24,20 @@ impl Domains {
         Self { suffixes }
     }
 
-    /// `name.namespace` of a host with optional port, trailing dot and known suffix; `None` where it has another shape.
-    pub fn short_name<'a>(&self, host: &'a str) -> Option<Cow<'a, str>> {
-        let host = without_port(host)?;
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
-            Cow::Owned(host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(host)
-        };
-        let length = self
-            .suffixes
-            .iter()
-            .find_map(|suffix| host.strip_suffix(suffix.as_str()))
-            .filter(|short| is_short(short))
-            .map_or(host.len(), str::len);
-        let short = match host {
-            Cow::Borrowed(host) => Cow::Borrowed(&host[..length]),
-            Cow::Owned(mut host) => {
-                host.truncate(length);
-                Cow::Owned(host)
-            }
-        };
-        is_short(&short).then_some(short)
+    /// `name.namespace` of a [plain](plain) host, with a known suffix or none; `None` where it has another shape.
+    fn short_name<'a>(&self, host: &'a str) -> Option<&'a str> {
+        let suffixes = self.suffixes.iter();
+        let short = suffixes.filter_map(|suffix| host.strip_suffix(suffix.as_str())).find(|short| is_short(short));
+        short.or(Some(host)).filter(|short| is_short(short))
     }
+}
+
+/// A host in lower case, without port and trailing dot; `None` where it is no name.
+fn plain(host: &str) -> Option<Cow<'_, str>> {
+    let host = without_port(host)?;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let lower = !host.bytes().any(|byte| byte.is_ascii_uppercase());
+    Some(if lower { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) })
 }
 
 fn is_short(host: &str) -> bool {
@@ -64,35 +56,57 @@ fn without_port(host: &str) -> Option<&str> {
     }
 }
 
-/// Functions by `name.namespace`. A change costs the same beside one other as beside ten thousand, and holds a lookup up for no longer than it
-/// takes to put one entry in.
+/// Functions by `name.namespace` and by further host names. A change costs the same beside one other as beside ten thousand, and holds a lookup up for no
+/// longer than it takes to put one entry in.
 #[derive(Debug)]
 pub struct RouteTable<T> {
     domains: Domains,
-    by_host: RwLock<HashMap<Box<str>, T>>,
+    routes: RwLock<Routes<T>>,
+}
+
+#[derive(Debug)]
+struct Routes<T> {
+    /// By `name.namespace`.
+    own: HashMap<Box<str>, T>,
+    /// By whole names.
+    further: HashMap<Box<str>, T>,
 }
 
 impl<T: Clone> RouteTable<T> {
     /// A table of `(name.namespace, target)`.
     pub fn new(domains: Domains, routes: impl IntoIterator<Item = (String, T)>) -> Self {
-        let by_host = routes.into_iter().map(|(host, to)| (host.into_boxed_str(), to)).collect();
-        Self { domains, by_host: RwLock::new(by_host) }
+        let own = routes.into_iter().map(|(host, to)| (host.into_boxed_str(), to)).collect();
+        Self { domains, routes: RwLock::new(Routes { own, further: HashMap::new() }) }
     }
 
     /// The target of a `Host` header or authority.
     pub fn lookup(&self, host: &str) -> Option<T> {
-        let short = self.domains.short_name(host)?;
-        self.by_host.read().unwrap_or_else(PoisonError::into_inner).get(short.as_ref()).cloned()
+        let host = plain(host)?;
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let further = routes.further.get(host.as_ref());
+        further.or_else(|| routes.own.get(self.domains.short_name(&host)?)).cloned()
     }
 
     /// Leads `name.namespace` to a target, or nowhere.
     pub fn set(&self, host: String, target: Option<T>) {
-        let mut by_host = self.by_host.write().unwrap_or_else(PoisonError::into_inner);
-        match target {
-            Some(target) => by_host.insert(host.into_boxed_str(), target),
-            None => by_host.remove(host.as_str()),
-        };
+        set(&mut self.write().own, host.into_boxed_str(), target);
     }
+
+    /// Leads a whole name, in lower case, to a target, or no further than any other.
+    pub fn set_hostname(&self, host: &str, target: Option<T>) {
+        set(&mut self.write().further, host.into(), target);
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Routes<T>> {
+        self.routes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set<T>(routes: &mut HashMap<Box<str>, T>, host: Box<str>, target: Option<T>) {
+    match target {
+        Some(target) => routes.insert(host, target),
+        None => routes.remove(&host),
+    };
 }
 
 #[cfg(test)]
@@ -134,6 +148,22 @@ mod tests {
             (table.lookup("new.shop.svc"), table.lookup("hello.shop"), table.lookup("svc.svc")),
             (Some(3), None, Some(2))
         );
+    }
+
+    #[test]
+    fn a_further_name_leads_to_its_function_even_where_it_looks_like_anothers_own() {
+        let table = table();
+        table.set_hostname("www.example.com", Some(4));
+        table.set_hostname("example.com", Some(5));
+        table.set("example.com".to_owned(), Some(6));
+        for host in ["www.example.com", "WWW.Example.com:8443", "www.example.com."] {
+            assert_eq!(table.lookup(host), Some(4), "{host}");
+        }
+        assert_eq!(table.lookup("example.com"), Some(5));
+        assert_eq!(table.lookup("example.com.svc"), Some(6));
+        assert_eq!((table.lookup("a.www.example.com"), table.lookup("hello.shop")), (None, Some(1)));
+        table.set_hostname("example.com", None);
+        assert_eq!(table.lookup("example.com"), Some(6));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub const WORKLOAD_READY: &str = "WorkloadReady";
 pub const ROUTE_READY: &str = "RouteReady";
 /// Whether pods run. `False` with reason [`SCALED_TO_ZERO`] at zero.
 pub const ACTIVE: &str = "Active";
+/// Whether all of `spec.hostnames` lead to the Function; absent where there are none. `Ready` does not depend on it: the Function's own names answer.
+pub const HOSTNAMES_READY: &str = "HostnamesReady";
 /// Abnormal-true (kstatus): the operator is still working towards the spec.
 pub const RECONCILING: &str = "Reconciling";
 /// Abnormal-true (kstatus): it cannot go on without a change from outside.
@@ -62,6 +64,12 @@ pub const NO_ACTIVATOR: &str = "NoActivator";
 pub const NO_ROUTE_PORT: &str = "NoRoutePort";
 /// Reason of `RouteReady=False` and `Stalled=True`: an object that is not the Function's has the name that it needs.
 pub const NAME_TAKEN: &str = "NameTaken";
+/// Reason of `HostnamesReady=True`.
+pub const HOSTNAMES_HELD: &str = "HostnamesHeld";
+/// Reason of `HostnamesReady=False`: another Function has one of them, and keeps it.
+pub const HOSTNAME_TAKEN: &str = "HostnameTaken";
+/// Reason of `HostnamesReady=False`: the Function's namespace may not have one of them.
+pub const HOSTNAME_NOT_ALLOWED: &str = "HostnameNotAllowed";
 
 /// Reason of `WorkloadReady=True`: the Deployment that `spec.targetRef` names is as it must be.
 pub const TARGET_ACCEPTED: &str = "TargetAccepted";

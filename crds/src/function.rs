@@ -164,6 +164,13 @@ pub struct FunctionSpec {
     /// Labels and annotations for the pods.
     #[serde(default)]
     pub pod_metadata: PodMetadata,
+    /// Further host names under which requests from outside reach the Function, such as `www.example.com`. Whoever runs Pilotlight says which
+    /// namespace may have which domain (the chart's value `hostnames`), and a name that another Function has stays with it: `status.hostnames` tells those
+    /// that lead here, and the condition HostnamesReady why others do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub hostnames: Vec<String>,
     /// How the number of pods follows load.
     #[serde(default)]
     pub scaling: Scaling,
@@ -210,6 +217,7 @@ impl Default for FunctionSpec {
             runtime_class_name: None,
             termination_grace_period_seconds: default_grace(),
             pod_metadata: PodMetadata::default(),
+            hostnames: Vec::new(),
             scaling: Scaling::default(),
             concurrency: Concurrency::default(),
             timeouts: Timeouts::default(),

@@ -20,6 +20,7 @@ pub struct FieldRule {
 
 const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+const HOSTNAME: &str = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+$";
 const QUALIFIED_NAME: &str = "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 const QUANTITY: &str = "^([0-9]+([.][0-9]*)?|[.][0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?[0-9]+)?$";
@@ -33,6 +34,7 @@ pub fn all() -> Vec<FieldRule> {
     rules.extend(volumes());
     rules.extend(probes());
     rules.extend(pods());
+    rules.extend(routing());
     rules.extend(load::rules());
     rules.extend(target::rules());
     rules
@@ -55,6 +57,14 @@ fn names() -> Vec<FieldRule> {
             "metadata.name must be fit for a Service: lower case letters, digits and '-', beginning with a letter, not ending with '-', no dots",
         ),
     ]
+}
+
+fn routing() -> Vec<FieldRule> {
+    vec![rule(
+        "spec.hostnames[]",
+        format!("self.matches('{HOSTNAME}')"),
+        "an entry of spec.hostnames must be a whole DNS name in lower case, without scheme, port, path or '*': for example www.example.com",
+    )]
 }
 
 fn container() -> Vec<FieldRule> {

@@ -16,13 +16,17 @@ pub struct FunctionStatus {
     /// The `metadata.generation` that this status speaks of; -1 until the operator has looked at the Function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions: Ready, WorkloadReady, RouteReady, Active; Reconciling, Stalled, ReplicasContested and SelectorContested while abnormal.
+    /// Conditions: Ready, WorkloadReady, RouteReady, Active; HostnamesReady where there are `spec.hostnames`; Reconciling, Stalled, ReplicasContested and SelectorContested while abnormal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Where the Function answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// The entries of `spec.hostnames` that lead to the Function.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub hostnames: Vec<String>,
     /// The rung of the idle ladder that the Function stands on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rung: Option<Rung>,

@@ -20,6 +20,9 @@ pub fn repository() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// Who may have which host names, where tests install Pilotlight.
+pub const HOSTNAMES: &str = r"hostnames[0].domain=*.hostnames.test,hostnames[0].namespaces={*}";
+
 /// Installs the chart, or upgrades it, with further `--set` values, and waits until it is ready.
 ///
 /// # Errors
@@ -30,7 +33,7 @@ pub async fn install(values: &[&str]) -> Result<()> {
     let mut arguments = vec!["upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM_NAMESPACE];
     arguments.extend(["--create-namespace", "--wait", "--timeout", "3m"]);
     let images = format!("image.registry={},image.tag=dev", crate::fixture::registry());
-    arguments.extend(["--set", &images, "--set", "domain=functions.test"]);
+    arguments.extend(["--set", &images, "--set", "domain=functions.test", "--set", HOSTNAMES]);
     for value in values {
         arguments.extend(["--set", value]);
     }

@@ -111,7 +111,7 @@ fn watch_functions(client: Client, triggers: Triggers, adopted: AdoptedPods) -> 
                 }
                 watcher::Event::Delete(f) => {
                     adopted.forget(&ObjectRef::from_obj(f));
-                    None
+                    Some(ObjectRef::from_obj(f))
                 }
                 watcher::Event::Init | watcher::Event::InitDone => None,
             };

@@ -4,6 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::hostnames::HostnameRule;
+
 /// Pilotlight's operator: makes Functions run, and scales them.
 #[derive(Debug, Parser)]
 #[command(name = "operator", version)]
@@ -55,6 +57,10 @@ pub struct RunArgs {
     /// External domain of Functions: `hello` in namespace `shop` is `hello.shop.<domain>`.
     #[arg(long, env = "PILOTLIGHT_DOMAIN", value_parser = domain)]
     pub domain: Option<String>,
+    /// Which namespaces may have which of the host names that Functions ask for (`spec.hostnames`): `www.example.com=shop,web`; `*.example.com=*` gives
+    /// all names below a domain to every namespace. May be given several times; without it nobody may have any.
+    #[arg(long = "hostnames", value_name = "DOMAIN=NAMESPACE[,NAMESPACE]")]
+    pub hostnames: Vec<HostnameRule>,
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env = "PILOTLIGHT_LISTEN", default_value = "[::]:9090")]
     pub listen: SocketAddr,
@@ -161,6 +167,7 @@ mod tests {
             ("--max-concurrent-reconciles", "0"),
             ("--listen", "9090"),
             ("--domain", "exa_mple.com"),
+            ("--hostnames", "*.example.com"),
             ("--beacon-pull-policy", "Sometimes"),
             ("--beacon-service", "No Name"),
         ] {

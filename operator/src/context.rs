@@ -4,6 +4,7 @@
 //! and questions, and lets the operator restore what somebody deleted.
 
 use kube::Client;
+use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::diagnosis::PodEvent;
 use pilotlight_crds::{Function, FunctionStatus};
 use std::collections::{BTreeMap, HashMap};
@@ -15,9 +16,10 @@ use crate::autoscaler::{ActivatorView, AutoscalerHandle};
 use crate::build::deployment::Revision;
 use crate::cache::{Caches, Packed, Triggers};
 use crate::event_writer::EventWriter;
+use crate::hostnames::HostIndex;
 use crate::metrics::Metrics;
 use crate::pilot::PilotSource;
-use crate::ports::PortIndex;
+use crate::ports::{Claimant, PortIndex};
 
 /// Shared by all reconciles of a leader.
 pub struct Context {
@@ -41,6 +43,8 @@ pub struct Context {
     pub triggers: Triggers,
     /// Route ports.
     pub ports: Mutex<PortIndex>,
+    /// Host names that authors ask for.
+    pub hostnames: Mutex<HostIndex>,
     /// What is remembered of each Function, by uid.
     memories: Mutex<HashMap<String, Memory>>,
 }
@@ -85,6 +89,7 @@ impl Context {
         pilot: PilotSource,
         triggers: Triggers,
         ports: PortIndex,
+        hostnames: HostIndex,
     ) -> Self {
         Self {
             client,
@@ -97,6 +102,7 @@ impl Context {
             pilot,
             triggers,
             ports: Mutex::new(ports),
+            hostnames: Mutex::new(hostnames),
             memories: Mutex::default(),
         }
     }
@@ -114,6 +120,20 @@ impl Context {
             memory.status.clone()
         });
         written.map(|status| *status).or_else(|| function.status.clone()).unwrap_or_default()
+    }
+
+    /// Gives the host names of Functions that are gone to those that wait for them.
+    pub fn free_hostnames(&self) {
+        let functions = &self.caches.functions;
+        let moved = lock(&self.hostnames).retain(|namespace, name| functions.has(namespace, name));
+        self.reconcile_all(&moved);
+    }
+
+    /// Asks for reconciles of these.
+    pub fn reconcile_all(&self, functions: &[Claimant]) {
+        for other in functions {
+            let _ = self.triggers.send(ObjectRef::new(&other.name).within(&other.namespace));
+        }
     }
 
     /// Forgets the Functions for whose uid `lives` is false.

@@ -28,11 +28,14 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(120);
 /// Reconciles whatever `triggers` names, until `triggers` ends.
 pub async fn run(context: Arc<Context>, triggers: UnboundedReceiver<ObjectRef<Function>>, concurrency: u16) {
     let identities = context.caches.identities.clone();
-    let autoscaler = context.autoscaler.clone();
+    let told = Arc::clone(&context);
     let queue = UnboundedReceiverStream::new(triggers)
         .inspect(move |function| {
             let namespace = function.namespace.as_deref().unwrap_or_default();
-            autoscaler.changed(namespace, &function.name);
+            told.autoscaler.changed(namespace, &function.name);
+            if !told.caches.functions.has(namespace, &function.name) {
+                told.free_hostnames();
+            }
         })
         .map(|function| {
             let namespace = function.namespace.unwrap_or_default();

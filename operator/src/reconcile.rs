@@ -23,6 +23,7 @@ use crate::build::pod::{port_name, template};
 use crate::build::slice::Address;
 use crate::contention::Contention;
 use crate::context::{Context, lock};
+use crate::hostnames;
 use crate::observe::{Observed, is_ready, observe};
 use crate::owner::{self, OwnerInput};
 use crate::ports::{Claimant, PortsExhausted};
@@ -126,6 +127,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         rungs_refused: &refused,
         boost_refused: boosts.refused.as_deref(),
         domain: context.domain.as_deref(),
+        hostnames: &claim_hostnames(context, function),
         now,
     };
     let status = status::build(&input);
@@ -155,7 +157,14 @@ pub(crate) fn claim_port(context: &Context, function: &Function, observed: &Obse
     Ok(claimed.port)
 }
 
-/// Who `function` is to the ports.
+pub(crate) fn claim_hostnames(context: &Context, function: &Function) -> hostnames::Answer {
+    let asked = &function.spec.hostnames;
+    let answer = lock(&context.hostnames).claim(&claimant(function), asked);
+    context.reconcile_all(&answer.moved);
+    answer
+}
+
+/// Who `function` is to the ports and to the host names.
 pub fn claimant(function: &Function) -> Claimant {
     Claimant {
         created: function.creation_timestamp().map(|time| time.0),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use kube::Client;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::ObjectRef;
+use pilotlight_crds::Function;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::controller;
 use crate::event_writer::EventWriter;
+use crate::hostnames::{HostIndex, Rules};
 use crate::http::{Health, serve};
 use crate::leader::Election;
 use crate::metrics::Metrics;
@@ -115,6 +117,8 @@ async fn lead(
     let reporter = Reporter { controller: REPORTER.to_owned(), instance: args.identity.clone() };
     let pilot = PilotSource::new(client.clone(), &args.common.namespace, args.beacon.clone());
     pilot.refresh().await;
+    let mut functions = caches.functions.all();
+    functions.sort_by_key(|function| claimant(function));
     let context = Arc::new(Context::new(
         client.clone(),
         caches.clone(),
@@ -124,8 +128,10 @@ async fn lead(
         args.domain(),
         pilot,
         triggers.clone(),
-        seeded_ports(&caches),
+        seeded_ports(&functions),
+        seeded_hostnames(&functions, Rules::new(args.hostnames.clone(), args.domain())),
     ));
+    drop(functions);
     tokio::select! {
         () = controller::run(Arc::clone(&context), queue, args.max_concurrent_reconciles) => {
             bail!("the controller ended; this is a bug")
@@ -142,18 +148,30 @@ async fn lead(
 }
 
 /// The ports that Functions have, the older first, so that whoever is reconciled first cannot take an older one's.
-fn seeded_ports(caches: &Caches) -> PortIndex {
-    let mut functions = caches.functions.all();
-    functions.sort_by_key(|function| claimant(function));
+fn seeded_ports(functions: &[Arc<Function>]) -> PortIndex {
     let mut ports = PortIndex::default();
     for function in functions {
         let route = function.status.as_ref().and_then(|s| s.route.as_ref());
         if let Some(route) = route {
             // A conflict is solved when the younger is reconciled.
-            let _ = ports.claim(&claimant(&function), Some(route.port));
+            let _ = ports.claim(&claimant(function), Some(route.port));
         }
     }
     ports
+}
+
+/// The host names that Functions have, before those that they wait for; of both, the older first.
+fn seeded_hostnames(functions: &[Arc<Function>], rules: Rules) -> HostIndex {
+    let mut index = HostIndex::new(rules);
+    for function in functions {
+        let had = function.status.iter().flat_map(|status| &status.hostnames);
+        let kept: Vec<_> = had.filter(|host| function.spec.hostnames.contains(host)).cloned().collect();
+        index.claim(&claimant(function), &kept);
+    }
+    for function in functions {
+        index.claim(&claimant(function), &function.spec.hostnames);
+    }
+    index
 }
 
 /// Every Function's slice depends on which activators there are, and on which of them acknowledged its own route.
@@ -207,6 +225,7 @@ async fn housekeeping(context: &Context) {
     loop {
         let uids = context.caches.functions.uids();
         context.forget(|uid| uids.contains(uid));
+        context.free_hostnames();
         context.metrics.functions.set(i64::try_from(uids.len()).unwrap_or(i64::MAX));
         tokio::time::sleep(HOUSEKEEPING).await;
     }

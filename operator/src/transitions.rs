@@ -24,7 +24,11 @@ pub struct Transition {
 pub fn transitions(before: &FunctionStatus, after: &FunctionStatus) -> Vec<Transition> {
     let mut all = Vec::new();
     revision(before, after, &mut all);
-    for (type_, action) in [(condition::WORKLOAD_READY, "StartRevision"), (condition::ROUTE_READY, "Route")] {
+    for (type_, action) in [
+        (condition::WORKLOAD_READY, "StartRevision"),
+        (condition::ROUTE_READY, "Route"),
+        (condition::HOSTNAMES_READY, "Route"),
+    ] {
         let deployment = (type_ == condition::WORKLOAD_READY).then(|| after.latest_created_revision.clone()).flatten();
         part(before, after, type_, action, deployment, &mut all);
     }

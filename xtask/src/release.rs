@@ -6,6 +6,8 @@ use anyhow::Result;
 use crate::shell::{Steps, output};
 use crate::stage::Stage;
 
+/// Who may have which other host names, where this installs Pilotlight.
+const HOSTNAMES: &str = "hostnames[0].domain=*.hostnames.test,hostnames[0].namespaces={*}";
 /// The domain of external host names, where this installs Pilotlight.
 const DOMAIN: &str = "functions.test";
 
@@ -46,7 +48,7 @@ fn install(stage: &Stage) -> Result<()> {
     let mut helm = stage.command("helm");
     helm.args(["upgrade", "--install", "pilotlight", "charts/pilotlight", "--namespace", "pilotlight-system"]);
     helm.args(["--create-namespace", "--wait", "--timeout", "3m", "--set"]);
-    helm.arg(format!("image.registry={},image.tag=dev,domain={DOMAIN}", stage.registry()));
+    helm.arg(format!("image.registry={},image.tag=dev,domain={DOMAIN},{HOSTNAMES}", stage.registry()));
     output(&mut helm).map(|_| ())
 }
 

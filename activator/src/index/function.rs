@@ -58,6 +58,8 @@ pub struct FunctionConfig {
     pub key: FunctionKey,
     /// Its route port, once the operator has chosen one.
     pub port: Option<u16>,
+    /// Host names that are the Function's beside its own.
+    pub hostnames: Vec<Arc<str>>,
     /// The revision that gets new requests; its Deployment has the same name.
     pub revision: Option<Arc<str>>,
     /// That Deployment is not Pilotlight's own (`spec.targetRef`).
@@ -95,6 +97,7 @@ impl FunctionConfig {
         Some(Self {
             key,
             port: route.map(|route| route.port).filter(|port| *port != 0),
+            hostnames: hostnames(function),
             revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
             adopts: spec.target_ref.is_some(),
             wake_replicas: wake_replicas(&spec.scaling),
@@ -110,6 +113,12 @@ impl FunctionConfig {
             failing: failing(function),
         })
     }
+}
+
+/// Those that the operator gave it, as far as the author still asks for them.
+fn hostnames(function: &Function) -> Vec<Arc<str>> {
+    let given = function.status.iter().flat_map(|status| &status.hostnames);
+    given.filter(|host| function.spec.hostnames.contains(host)).map(|host| host.as_str().into()).collect()
 }
 
 /// What the autoscaler would ask for at the first request after zero, so that nobody waits for its step from one to more.

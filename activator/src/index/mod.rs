@@ -1,16 +1,18 @@
 //! What the watches have told, as synchronous in-memory state: Functions and their pods in, plain values out. It is never
 //! cleared while the API server is away (invariant 5), and one odd object never stops the rest.
 
+mod claims;
 pub mod function;
 pub mod pod;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::{Function, names};
 
+use claims::Claims;
 pub use function::{Cause, FunctionConfig, FunctionKey};
 pub use pod::{PodBeacon, PodView, ProbeCheck};
 
@@ -18,8 +20,8 @@ pub use pod::{PodBeacon, PodView, ProbeCheck};
 #[derive(Debug, Default)]
 pub struct Index {
     functions: HashMap<FunctionKey, Arc<FunctionConfig>>,
-    /// Who claims each route port.
-    claims: HashMap<u16, BTreeSet<FunctionKey>>,
+    ports: Claims<u16>,
+    hostnames: Claims<Arc<str>>,
     pods: HashMap<FunctionKey, BTreeMap<Arc<str>, Arc<PodView>>>,
 }
 
@@ -27,12 +29,11 @@ impl Index {
     /// Takes in a Function. Gives its key, where the object is usable.
     pub fn apply_function(&mut self, function: &Function) -> Option<FunctionKey> {
         let config = FunctionConfig::from_function(function)?;
-        let (key, port) = (config.key.clone(), config.port);
-        let before = self.functions.insert(key.clone(), Arc::new(config));
-        self.unclaim(&key, before.and_then(|before| before.port).filter(|before| Some(*before) != port));
-        if let Some(port) = port {
-            self.claims.entry(port).or_default().insert(key.clone());
-        }
+        let key = config.key.clone();
+        self.remove_function(&key);
+        self.ports.add(&key, config.port);
+        self.hostnames.add(&key, config.hostnames.iter().cloned());
+        self.functions.insert(key.clone(), Arc::new(config));
         Some(key)
     }
 
@@ -44,17 +45,12 @@ impl Index {
     }
 
     fn remove_function(&mut self, key: &FunctionKey) {
-        let port = self.functions.remove(key).and_then(|config| config.port);
-        self.unclaim(key, port);
-    }
-
-    fn unclaim(&mut self, key: &FunctionKey, port: Option<u16>) {
-        let Some(port) = port else { return };
-        if let Some(claimants) = self.claims.get_mut(&port) {
-            claimants.remove(key);
-            if claimants.is_empty() {
-                self.claims.remove(&port);
-            }
+        let Some(config) = self.functions.remove(key) else { return };
+        if let Some(port) = config.port {
+            self.ports.remove(key, &port);
+        }
+        for host in &config.hostnames {
+            self.hostnames.remove(key, host);
         }
     }
 
@@ -196,9 +192,14 @@ impl Index {
         function::cause(config, &pods)
     }
 
-    /// Which Function a route port leads to. Where two claim it (the operator never lets them), the first by name has it.
+    /// Which Function a route port leads to.
     pub fn holder(&self, port: u16) -> Option<&FunctionKey> {
-        self.claims.get(&port)?.first()
+        self.ports.holder(&port)
+    }
+
+    /// Which Function a host name leads to that is not a Function's own.
+    pub fn host_holder(&self, host: &str) -> Option<&FunctionKey> {
+        self.hostnames.holder(host)
     }
 }
 

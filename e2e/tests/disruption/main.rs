@@ -4,6 +4,7 @@
 mod drain_node;
 mod fail_open;
 mod graceful;
+mod hostnames;
 mod image_gone;
 mod kill;
 mod kill_one;

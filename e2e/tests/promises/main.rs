@@ -14,6 +14,7 @@ mod faults;
 mod floors;
 mod gitops;
 mod healing;
+mod hostnames;
 mod kubectl;
 mod metrics;
 mod names;

@@ -18,7 +18,7 @@ use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
-async fn by_host(stage: &Stage, host: &str) -> Result<Answer> {
+pub(crate) async fn by_host(stage: &Stage, host: &str) -> Result<Answer> {
     let start = Instant::now();
     let stream = stage.reach.activator().await?;
     let request = Request::get("/").header("host", host).body(Full::default())?;

@@ -21,7 +21,7 @@ use crate::contention::Contention;
 use crate::context::Context;
 use crate::observe::{Observed, pod_events};
 use crate::ports::PortsExhausted;
-use crate::reconcile::decide_owner;
+use crate::reconcile::{claim_hostnames, decide_owner};
 use crate::route::Route;
 use crate::status::{self, StatusInput, Traffic, Verdict};
 use crate::validate::Problem;
@@ -162,6 +162,7 @@ pub(super) async fn report(
         rungs_refused: &BTreeMap::new(),
         boost_refused: None,
         domain: context.domain.as_deref(),
+        hostnames: &claim_hostnames(context, function),
         now,
     });
     status.revisions.clear();

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
 /// Parts of the spec that are read live and shape no pod.
-const LIVE_FIELDS: [&str; 4] = ["scaling", "concurrency", "timeouts", "coldStart"];
+const LIVE_FIELDS: [&str; 5] = ["hostnames", "scaling", "concurrency", "timeouts", "coldStart"];
 
 /// Digits of the hash that are kept: 64 bits tell the few revisions of one Function apart.
 const DIGITS: usize = 16;

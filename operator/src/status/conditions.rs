@@ -16,6 +16,8 @@ use super::evidence::worst;
 use super::{StatusInput, Verdict};
 use crate::autoscaler::parking;
 use crate::contention::Field;
+use crate::hostnames::Answer;
+use crate::ports::Claimant;
 use crate::route::Route;
 
 /// Reason of `Ready=False` and `Stalled=True`: the spec contradicts itself.
@@ -71,6 +73,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::WORKLOAD_READY, Some(workload)),
         (condition::ROUTE_READY, Some(route)),
         (condition::ACTIVE, Some(active)),
+        (condition::HOSTNAMES_READY, hostnames(input)),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
         (condition::REPLICAS_CONTESTED, contested(Field::Replicas, input)),
@@ -90,6 +93,30 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
             }
         }
     }
+}
+
+/// What is said of the host names that the author asks for. What only other people can change comes first.
+fn hostnames(input: &StatusInput<'_>) -> Option<Say> {
+    let Answer { held, taken, refused, .. } = input.hostnames;
+    let refused = refused.iter().map(|(host, why)| format!("{host} {why}"));
+    let taken = taken.iter().map(|(host, holder)| {
+        let Claimant { namespace, name, .. } = holder;
+        format!("{host} is that of the Function {name} in namespace {namespace}, and comes here when that one asks for it no more")
+    });
+    let (refused, taken): (Vec<_>, Vec<_>) = (refused.collect(), taken.collect());
+    let reason = match (held.len(), refused.is_empty(), taken.is_empty()) {
+        (0, true, true) => return None,
+        (_, true, true) => return Some(Say::new(Some(true), condition::HOSTNAMES_HELD, lead_here(held))),
+        (_, false, _) => condition::HOSTNAME_NOT_ALLOWED,
+        (_, true, false) => condition::HOSTNAME_TAKEN,
+    };
+    let held = Some(lead_here(held)).filter(|_| !held.is_empty());
+    let message = refused.into_iter().chain(taken).chain(held).collect::<Vec<_>>().join("; ");
+    Some(Say::new(Some(false), reason, message))
+}
+
+fn lead_here(held: &[String]) -> String {
+    format!("{} lead{} to the Function", held.join(", "), if held.len() == 1 { "s" } else { "" })
 }
 
 fn workload(input: &StatusInput<'_>) -> Say {

@@ -22,6 +22,7 @@ use pilotlight_crds::{Function, FunctionStatus, names};
 use crate::apply::Applied;
 use crate::build::deployment::Revision;
 use crate::contention::Contention;
+use crate::hostnames::Answer;
 use crate::observe::{Observed, all_parked, all_throttled};
 use crate::validate::Problem;
 use evidence::Evidence;
@@ -58,6 +59,8 @@ pub struct StatusInput<'a> {
     pub boost_refused: Option<&'a str>,
     /// External domain of Functions.
     pub domain: Option<&'a str>,
+    /// What became of `spec.hostnames`.
+    pub hostnames: &'a Answer,
     /// Now.
     pub now: Timestamp,
 }
@@ -158,6 +161,7 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
     let mut status = FunctionStatus {
         observed_generation: metadata.generation,
         url: Some(url(name, namespace, input.domain)),
+        hostnames: input.hostnames.held.clone(),
         rung: Some(rung(input)),
         idle: input.observed.status.idle.clone(),
         replicas,

@@ -31,6 +31,7 @@ struct Situation {
     wanted: Vec<Revision>,
     /// Which rung pods could not be put on, and why.
     refused: BTreeMap<ScalingRung, String>,
+    hostnames: Answer,
     now: i64,
 }
 
@@ -48,6 +49,7 @@ impl Situation {
             applied: applied(Ok(()), Ok(()), routed()),
             wanted: Vec::new(),
             refused: BTreeMap::new(),
+            hostnames: Answer::default(),
             now: 1000,
         };
         situation.add_revision(1);
@@ -120,6 +122,7 @@ impl Situation {
             rungs_refused: &self.refused,
             boost_refused: self.refused.values().next().map(String::as_str),
             domain: None,
+            hostnames: &self.hostnames,
             now,
         });
         self.observed.status = status.clone();

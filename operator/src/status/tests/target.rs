@@ -23,6 +23,7 @@ fn adopted(applied: Applied) -> (Situation, FunctionStatus) {
         rungs_refused: &BTreeMap::new(),
         boost_refused: None,
         domain: None,
+        hostnames: &Answer::default(),
         now,
     });
     (situation, status)

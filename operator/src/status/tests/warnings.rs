@@ -1,8 +1,10 @@
-//! What is told of a Function that is well: others that write the replicas, and a beacon that does not run.
+//! What is told of a Function that is well: others that write the replicas, a beacon that does not run, host names that it cannot have.
 
 use super::*;
 use crate::contention::Field;
-use pilotlight_crds::condition::{BEACON_FAILING, BOOST_UNAVAILABLE};
+use crate::hostnames::Refused;
+use crate::ports::Claimant;
+use pilotlight_crds::condition::{BEACON_FAILING, BOOST_UNAVAILABLE, HOSTNAMES_READY};
 use pilotlight_crds::policy::Beacon;
 use serde_json::{Value, json};
 
@@ -76,4 +78,34 @@ fn a_boost_that_the_api_server_refuses_is_said_where_the_author_asked_for_it() {
     assert!(said.message.contains("spec.coldStart.cpuBoost: this cluster cannot resize"), "{}", said.message);
     situation.refused.clear();
     assert_eq!(get(&situation.look().conditions, BOOST_UNAVAILABLE), None);
+}
+
+#[test]
+fn what_became_of_host_names_is_said_and_does_not_make_the_function_unready() {
+    let mut situation = Situation::new();
+    situation.set_pod("hello-1", ready_pod());
+    let said = |situation: &mut Situation| {
+        let status = situation.look();
+        assert_eq!(condition(&status, "Ready").status, "True");
+        assert_eq!(status.hostnames, situation.hostnames.held);
+        let said = get(&status.conditions, HOSTNAMES_READY)?;
+        Some(format!("{}/{}: {}", said.status, said.reason, said.message))
+    };
+    assert_eq!(said(&mut situation), None);
+    situation.hostnames.held = vec!["www.example.com".to_owned()];
+    let held = "True/HostnamesHeld: www.example.com leads to the Function";
+    assert_eq!(said(&mut situation).as_deref(), Some(held));
+    let holder = Claimant { created: None, namespace: "web".to_owned(), name: "site".to_owned(), uid: "u".to_owned() };
+    situation.hostnames.taken = vec![("api.example.com".to_owned(), holder)];
+    let taken = said(&mut situation).unwrap();
+    let words = "False/HostnameTaken: api.example.com is that of the Function site in namespace web, ";
+    assert!(taken.starts_with(words) && taken.ends_with("; www.example.com leads to the Function"), "{taken}");
+    situation.hostnames.refused = vec![("x.example.org".to_owned(), Refused::NotAllowed)];
+    let refused = said(&mut situation).unwrap();
+    assert!(
+        refused.starts_with("False/HostnameNotAllowed: x.example.org is not this namespace's to have"),
+        "{refused}"
+    );
+    situation.hostnames = Answer::default();
+    assert_eq!(said(&mut situation), None);
 }
