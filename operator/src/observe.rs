@@ -49,24 +49,20 @@ pub struct Observed {
 impl Observed {
     /// Whether the Service leads to the activators, at this route port, and nowhere else.
     pub fn leads_to(&self, port: Option<u16>) -> bool {
-        let selects = self.service.iter().flat_map(|service| &service.spec).any(|spec| spec.selector.is_some());
-        let there = |slice: &Arc<EndpointSlice>| {
-            let ports = slice.ports.iter().flatten().filter_map(|p| p.port);
-            !slice.endpoints.is_empty() && ports.eq(port.map(i32::from))
-        };
-        !selects && self.other_slices.is_empty() && self.slice.as_ref().is_some_and(there)
+        self.leads(port) == Leads::Activators
     }
 
     /// Where the Service leads, if its route port is `port`.
     pub fn leads(&self, port: Option<u16>) -> Leads {
         let selects = self.service.iter().flat_map(|service| &service.spec).any(|spec| spec.selector.is_some());
-        let mut own = self.slice.iter().filter(|slice| !slice.endpoints.is_empty());
-        if self.leads_to(port) {
-            Leads::Activators
-        } else if selects || !self.other_slices.is_empty() || own.next().is_some() {
-            Leads::Pods
-        } else {
-            Leads::Nowhere
+        let own = self.slice.as_ref().filter(|slice| !slice.endpoints.is_empty());
+        match own {
+            _ if selects || !self.other_slices.is_empty() => Leads::Pods,
+            None => Leads::Nowhere,
+            Some(slice) => {
+                let ports = slice.ports.iter().flatten().filter_map(|p| p.port);
+                if ports.eq(port.map(i32::from)) { Leads::Activators } else { Leads::Pods }
+            }
         }
     }
 

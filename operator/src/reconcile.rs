@@ -6,7 +6,6 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 use pilotlight_crds::status::{RevisionState, RouteOwner};
 use pilotlight_crds::workload::Protocol;
 use pilotlight_crds::{Function, names, park};
@@ -150,10 +149,7 @@ fn namespace_of(function: &Function) -> String {
 pub(crate) fn claim_port(context: &Context, function: &Function, observed: &Observed) -> Result<u16, PortsExhausted> {
     let wanted = observed.status.route.as_ref().map(|route| route.port);
     let claimed = lock(&context.ports).claim(&claimant(function), wanted)?;
-    if let Some(evicted) = claimed.evicted {
-        let other = ObjectRef::new(&evicted.name).within(&evicted.namespace);
-        let _ = context.triggers.send(other);
-    }
+    context.reconcile_all(claimed.evicted.as_slice());
     Ok(claimed.port)
 }
 

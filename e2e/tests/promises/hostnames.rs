@@ -1,6 +1,8 @@
 //! Promise: a host name that an author asks for leads to the Function, nobody takes it away, and who cannot have it is told why and what helps.
 
-use anyhow::{Context as _, Result, ensure};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -9,7 +11,7 @@ use pilotlight_crds::condition::{
 };
 use pilotlight_crds::{Function, condition};
 use pilotlight_e2e::fixture::PATIENCE;
-use pilotlight_e2e::stage::Stage;
+use pilotlight_e2e::stage::{Stage, condition_by};
 use pilotlight_e2e::wait::until;
 use serde_json::json;
 
@@ -17,15 +19,9 @@ use crate::names::by_host;
 
 /// Waits until a Function's condition of this generation has a reason.
 async fn said(stage: &Stage, name: &str, reason: &str) -> Result<Condition> {
-    let what = format!("{HOSTNAMES_READY} of {name} with the reason {reason}");
-    let of = |function: &Function| {
-        let conditions = &function.status.as_ref()?.conditions;
-        let found = condition::get(conditions, HOSTNAMES_READY)?;
-        (found.observed_generation == function.metadata.generation).then(|| found.clone())
-    };
-    let has = |function: &Function| of(function).is_some_and(|condition| condition.reason == reason);
-    let function = until(&what, PATIENCE, || stage.functions.get(name), has).await?;
-    of(&function).context("it was there a moment ago")
+    let status = if reason == HOSTNAMES_HELD { "True" } else { "False" };
+    let limit = (Instant::now(), PATIENCE);
+    condition_by(stage, name, (HOSTNAMES_READY, status), limit, |condition| condition.reason == reason).await
 }
 
 /// Waits until a host name leads to the Function of this name.
