@@ -99,7 +99,7 @@ pub struct Decision {
 #[must_use]
 pub fn decide(input: &Input<'_>) -> Decision {
     let mut memory = input.memory.clone();
-    memory.see(input.current, input.now);
+    memory.see(input.current, input.load, input.now);
     let rest = Resting::of(input, &memory);
     let mut decision = settled(input, replicas(input, memory, &rest));
     let kept = decision.replicas > 0 && decision.replicas == input.current;
@@ -108,6 +108,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         decision.reason.cause = Cause::Ladder(rest.idle.reason.clone());
     }
     decision.idle = rest.counts(input).then_some(rest.idle);
+    decision.memory.leaving = (input.current > 0 && decision.replicas == 0).then_some(input.now);
     decision
 }
 

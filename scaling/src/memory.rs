@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::load::Service;
+use crate::load::{Load, Service};
 use crate::time::{Millis, Second};
 
 /// Since when a Function has had replicas, as far as is known.
@@ -58,6 +58,8 @@ impl Maxima {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub(crate) awake: Awake,
+    /// When zero was decided, if it was not seen since.
+    pub(crate) leaving: Option<Millis>,
     /// Whether the activation replicas have been ready since zero.
     pub(crate) activated: bool,
     pub(crate) panic_until: Option<Millis>,
@@ -95,8 +97,15 @@ impl Memory {
         }
     }
 
-    /// Notes whether the Function has replicas now.
-    pub(crate) fn see(&mut self, current: u32, now: Millis) {
+    /// Notes whether the Function has replicas now. A request after the decision for zero means that it was there in between, unseen, or was kept
+    /// from it; either way it is woken.
+    pub(crate) fn see(&mut self, current: u32, load: &Load, now: Millis) {
+        let under_way = load.queued + load.in_flight > 0;
+        let woken = self.leaving.take().is_some_and(|at| under_way || load.last_active.is_some_and(|last| last >= at));
+        if woken {
+            self.awake = Awake::No;
+            self.activated = false;
+        }
         self.awake = match (current, self.awake) {
             (0, _) => Awake::No,
             (_, Awake::No) => Awake::Since(now),
@@ -159,11 +168,27 @@ mod tests {
     #[test]
     fn a_wake_is_only_known_if_zero_was_seen() {
         let mut memory = Memory::default();
-        memory.see(2, Millis(1));
+        let quiet = Load::default();
+        memory.see(2, &quiet, Millis(1));
         assert_eq!(memory.awake_since(), None);
-        memory.see(0, Millis(2));
-        memory.see(1, Millis(3));
-        memory.see(4, Millis(4));
+        memory.see(0, &quiet, Millis(2));
+        memory.see(1, &quiet, Millis(3));
+        memory.see(4, &quiet, Millis(4));
         assert_eq!(memory.awake_since(), Some(Millis(3)));
+    }
+
+    #[test]
+    fn a_request_after_the_decision_for_zero_is_a_wake_although_zero_was_not_seen() {
+        let last = |at| Load { last_active: Some(Millis(at)), ..Load::default() };
+        let (queued, in_flight) = (Load { queued: 1, ..last(3) }, Load { in_flight: 1, ..last(3) });
+        for (load, woken) in
+            [(last(4), false), (Load::default(), false), (last(5), true), (queued, true), (in_flight, true)]
+        {
+            let before = Memory { awake: Awake::Since(Millis(1)), activated: true, ..Memory::default() };
+            let mut memory = Memory { leaving: Some(Millis(5)), ..before.clone() };
+            memory.see(1, &load, Millis(7));
+            let expected = Memory { awake: Awake::Since(Millis(7)), activated: false, ..Memory::default() };
+            assert_eq!(memory, if woken { expected } else { before }, "{load:?}");
+        }
     }
 }

@@ -209,6 +209,17 @@ fn the_first_request_after_zero_brings_the_activation_replicas_once() {
 }
 
 #[test]
+fn a_request_in_the_very_second_in_which_zero_was_decided_is_a_wake() {
+    let policy = Policy { activation_replicas: 4, ..ten_each() };
+    let mut simulation = Simulation::new(policy, 0);
+    simulation.pass(Some(0));
+    simulation.pass(Some(5));
+    while simulation.pass(Some(0)).replicas > 0 {}
+    // Nothing is decided between zero and this wake.
+    assert_eq!(simulation.pass(Some(5)).replicas, 4);
+}
+
+#[test]
 fn an_active_minimum_ends_at_once_when_silence_is_long_enough() {
     let policy = Policy { min_active_replicas: 3, ..ten_each() };
     let mut simulation = Simulation::new(policy, 0);
