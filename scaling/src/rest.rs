@@ -103,7 +103,7 @@ fn adapted(input: &Input<'_>, adaptive: &Adaptive<'_>, silence: u64, floored: bo
         return IdleDecision { next_look, ..stay(here, silence) };
     }
     if early && input.current > 0 && !floored {
-        decision.next_look = Some(decision.next_look.map_or(delay, |look| look.min(delay)));
+        decision.next_look = [decision.next_look, Some(delay)].into_iter().flatten().min();
     }
     decision
 }

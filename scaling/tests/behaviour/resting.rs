@@ -124,6 +124,20 @@ fn floors_and_the_delay_leave_no_zero_and_failing_open_no_ladder() {
 }
 
 #[test]
+fn the_ladder_is_looked_at_again_when_it_says_so_or_when_the_delay_is_over() {
+    let learnt = timer();
+    let looks = |scale_down_delay_seconds| {
+        let policy = Policy { scale_down_delay_seconds, ..Resting::default().policy };
+        let parked = Resting { policy, rung: Rung::Parked, ..Resting::default() };
+        let idle = parked.decide(&learnt).idle.expect("nobody asks anything");
+        idle.next_look.expect("it is a timer").0 - (NOW.0 - parked.idle)
+    };
+    assert_eq!(looks(150), 150_000);
+    let called = looks(2_000);
+    assert!((580_000..600_000).contains(&called), "{called}");
+}
+
+#[test]
 fn parked_pods_whose_requests_did_not_shrink_go_where_others_stay() {
     let unknown = Learnt::default();
     let parked = Resting { rung: Rung::Parked, idle: 1_800_000, ..Resting::default() };
