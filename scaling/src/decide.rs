@@ -108,7 +108,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         decision.reason.cause = Cause::Ladder(rest.idle.reason.clone());
     }
     decision.idle = rest.counts(input).then_some(rest.idle);
-    decision.memory.leaving = (input.current > 0 && decision.replicas == 0).then_some(input.now);
+    decision.memory.leaving = (decision.replicas == 0).then_some(input.now);
     decision
 }
 
