@@ -15,6 +15,8 @@ pub const ROUTE_READY: &str = "RouteReady";
 pub const ACTIVE: &str = "Active";
 /// Whether all of `spec.hostnames` lead to the Function; absent where there are none. `Ready` does not depend on it: the Function's own names answer.
 pub const HOSTNAMES_READY: &str = "HostnamesReady";
+/// Whether the traffic goes to the revision that `spec.traffic` names; absent where it names none. `Ready` is `False` where this is.
+pub const TRAFFIC_READY: &str = "TrafficReady";
 /// Abnormal-true (kstatus): the operator is still working towards the spec.
 pub const RECONCILING: &str = "Reconciling";
 /// Abnormal-true (kstatus): it cannot go on without a change from outside.
@@ -64,6 +66,12 @@ pub const NO_ACTIVATOR: &str = "NoActivator";
 pub const NO_ROUTE_PORT: &str = "NoRoutePort";
 /// Reason of `RouteReady=False` and `Stalled=True`: an object that is not the Function's has the name that it needs.
 pub const NAME_TAKEN: &str = "NameTaken";
+/// Reason of `TrafficReady=True`: the revision that `spec.traffic` names has the traffic, whichever is the newest.
+pub const REVISION_PINNED: &str = "RevisionPinned";
+/// Reason of `TrafficReady=False` and `Stalled=True`: there is no revision of the name in `spec.traffic`.
+pub const REVISION_MISSING: &str = "RevisionMissing";
+/// Reason of `TrafficReady=False` and `Stalled=True`: the revision that `spec.traffic` names did not start.
+pub const REVISION_FAILED: &str = "RevisionFailed";
 /// Reason of `HostnamesReady=True`.
 pub const HOSTNAMES_HELD: &str = "HostnamesHeld";
 /// Reason of `HostnamesReady=False`: another Function has one of them, and keeps it.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use crate::policy::{ColdStart, Concurrency, Scaling, Timeouts};
 use crate::status::FunctionStatus;
 use crate::target::TargetRef;
+use crate::traffic::TrafficTarget;
 use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
 
 /// A serverless workload: an ordinary container image that runs only while requests need it. `image` alone is enough; `targetRef`
@@ -42,6 +43,7 @@ use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Rung", type_ = "string", json_path = ".status.rung"),
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.route.revision"),
     printcolumn(name = "Saved %", type_ = "integer", json_path = ".status.idle.cost.savedPercent", priority = "1"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -171,6 +173,12 @@ pub struct FunctionSpec {
     #[schemars(length(max = 16), inner(length(max = 253)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub hostnames: Vec<String>,
+    /// Which revision gets the traffic: absent, the newest that has proved itself. Name an older one to go back to it, at once and whatever the spec says
+    /// else; a new revision still starts and proves itself meanwhile. The condition TrafficReady tells whether it is so. A change makes no new revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub traffic: Vec<TrafficTarget>,
     /// How the number of pods follows load.
     #[serde(default)]
     pub scaling: Scaling,
@@ -218,6 +226,7 @@ impl Default for FunctionSpec {
             termination_grace_period_seconds: default_grace(),
             pod_metadata: PodMetadata::default(),
             hostnames: Vec::new(),
+            traffic: Vec::new(),
             scaling: Scaling::default(),
             concurrency: Concurrency::default(),
             timeouts: Timeouts::default(),

@@ -16,6 +16,7 @@ pub mod schema;
 pub mod status;
 pub mod target;
 pub mod throttle;
+pub mod traffic;
 pub mod workload;
 
 pub use function::{Function, FunctionSpec};

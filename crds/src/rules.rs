@@ -6,6 +6,7 @@
 
 mod load;
 mod target;
+mod traffic;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub fn all() -> Vec<FieldRule> {
     rules.extend(routing());
     rules.extend(load::rules());
     rules.extend(target::rules());
+    rules.extend(traffic::rules());
     rules
 }
 

@@ -16,7 +16,7 @@ pub struct FunctionStatus {
     /// The `metadata.generation` that this status speaks of; -1 until the operator has looked at the Function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Conditions: Ready, WorkloadReady, RouteReady, Active; HostnamesReady where there are `spec.hostnames`; Reconciling, Stalled, ReplicasContested and SelectorContested while abnormal.
+    /// Conditions: Ready, WorkloadReady, RouteReady, Active; HostnamesReady where there are `spec.hostnames`; TrafficReady where `spec.traffic` names a revision; Reconciling, Stalled, ReplicasContested and SelectorContested while abnormal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

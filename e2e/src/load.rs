@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -38,12 +38,24 @@ impl fmt::Display for Failure {
     }
 }
 
+/// A request that was answered with 200.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Before its connection was made.
+    pub began: Instant,
+    /// When all of it was there.
+    pub ended: Instant,
+    /// What it said.
+    pub text: String,
+}
+
 /// Clients that send one request after the other, each over a connection of its own, until told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
     paused: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
     failures: Arc<Mutex<Vec<Failure>>>,
+    answers: Arc<Mutex<Vec<Answered>>>,
     clients: JoinSet<()>,
 }
 
@@ -58,6 +70,7 @@ impl Load {
             paused: Arc::default(),
             sent: Arc::default(),
             failures: Arc::default(),
+            answers: Arc::default(),
             clients: JoinSet::new(),
         };
         for function in functions {
@@ -76,7 +89,7 @@ impl Load {
 
     fn spawn(&mut self, reach: Reach, target: String, address: Address, host: String) {
         let (stop, sent, failures) = (Arc::clone(&self.stop), Arc::clone(&self.sent), Arc::clone(&self.failures));
-        let paused = Arc::clone(&self.paused);
+        let (paused, answers) = (Arc::clone(&self.paused), Arc::clone(&self.answers));
         self.clients.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 if paused.load(Ordering::Relaxed) {
@@ -89,14 +102,18 @@ impl Load {
                 let connected = connection.is_ok();
                 let answer = async { http::get_over(connection?, &host, "/", began).await };
                 let error = match answer.await {
-                    Ok(answer) if answer.status.as_u16() == 200 => None,
+                    Ok(answer) if answer.status.as_u16() == 200 => {
+                        let answered = Answered { began, ended: Instant::now(), text: answer.text() };
+                        held(&answers).push(answered);
+                        None
+                    }
                     Ok(answer) => Some(format!("{}: {}", answer.status, answer.text())),
                     Err(error) => Some(format!("{error:#}")),
                 };
                 if let Some(error) = error {
                     let (ended, ended_at) = (Instant::now(), jiff::Timestamp::now());
                     let failure = Failure { target: target.clone(), began, connected, ended, error, ended_at };
-                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                    held(&failures).push(failure);
                 }
                 tokio::time::sleep(PACE).await; // the load's rate
             }
@@ -113,6 +130,11 @@ impl Load {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// The requests that were answered with 200 so far, in the order of their ends.
+    pub fn answers(&self) -> Vec<Answered> {
+        held(&self.answers).clone()
+    }
+
     /// Stops; how many requests were sent, and those that failed.
     ///
     /// # Errors
@@ -124,7 +146,7 @@ impl Load {
         }
         let sent = self.sent();
         ensure!(sent > 0, "no request was sent");
-        let failures = std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        let failures = std::mem::take(&mut *held(&self.failures));
         Ok((sent, failures))
     }
 
@@ -138,4 +160,8 @@ impl Load {
         ensure!(failures.is_empty(), "{} of {sent} requests failed, first:\n{}", failures.len(), first.join("\n"));
         Ok(sent)
     }
+}
+
+fn held<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }

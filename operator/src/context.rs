@@ -62,7 +62,7 @@ pub struct Memory {
     pub unready_since: Option<Instant>,
     /// Revision that is held at some replicas, and how many.
     pub floor: Option<(String, u32)>,
-    /// Since when a ready revision waits for enough pods to take over the traffic.
+    /// Since when a revision has been getting pods for the traffic.
     pub promoting: Option<(String, Instant)>,
     /// How long the release of a Deployment that was taken over has been waiting.
     pub waits: Waits,

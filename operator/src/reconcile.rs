@@ -28,7 +28,7 @@ use crate::owner::{self, OwnerInput};
 use crate::ports::{Claimant, PortsExhausted};
 use crate::revisions::{RevisionInput, RevisionPlan, plan};
 use crate::route::{self, Route, RouteInput};
-use crate::status::{self, StatusInput, Traffic, Verdict};
+use crate::status::{self, StatusInput, Traffic, TrafficInput, Verdict};
 use crate::validate::{Problem, validate};
 use crate::write::{WriteError, Written, write};
 
@@ -185,6 +185,7 @@ fn plan_revisions(context: &Context, function: &Function, observed: &Observed, p
         },
         generation: function.metadata.generation,
         status: &observed.status,
+        pinned: function.spec.pinned_revision(),
         deployments: &observed.deployments,
         remembered: &remembered,
     })
@@ -195,9 +196,8 @@ fn decide_traffic(context: &Context, function: &Function, observed: &Observed, v
     let route = observed.status.route.as_ref();
     let current = route.and_then(|route| route.revision.as_deref());
     context.with_memory(&uid, |memory| {
-        let since = memory.promoting.as_ref().map(|(_, since)| *since);
-        let waited = since.map_or(Duration::ZERO, |since| since.elapsed());
-        let traffic = Traffic::decide(&function.spec, verdicts, current, waited);
+        let promoting = memory.promoting.as_ref().map(|(revision, since)| (revision.as_str(), since.elapsed()));
+        let traffic = Traffic::decide(&function.spec, &TrafficInput { verdicts, current, promoting });
         memory.promoting = traffic.promotion.as_ref().map(|promotion| {
             let before = memory.promoting.take();
             before

@@ -1,7 +1,7 @@
 //! Which revisions a Function must have: whether the spec needs a new one, which are kept, which may go.
 //!
-//! Pure. What always holds: a number is given once; the newest revision matches the spec; the revision with traffic and the
-//! newest are never given up, and no other one before it is at zero.
+//! Pure. What always holds: a number is given once; the newest revision matches the spec; the revision with traffic, the one that shall have it
+//! and the newest are never given up, and no other one before it is at zero.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use pilotlight_crds::FunctionStatus;
@@ -23,6 +23,8 @@ pub struct RevisionInput<'a> {
     pub generation: Option<i64>,
     /// The status as it was written last.
     pub status: &'a FunctionStatus,
+    /// The revision that the author wants to have the traffic.
+    pub pinned: Option<&'a str>,
     /// The Deployments that the Function owns.
     pub deployments: &'a [Arc<Deployment>],
     /// Revisions that this process has seen, by number.
@@ -52,17 +54,11 @@ pub fn plan(input: &RevisionInput<'_>) -> RevisionPlan {
     let mut known = known(input);
     let newest = newest_number(input, &known);
     let creates = ensure_newest(input, newest, &mut known);
-    let traffic = input
-        .status
-        .route
-        .as_ref()
-        .and_then(|route| route.revision.as_deref())
-        .and_then(|name| name.rsplit_once('-'))
-        .and_then(|(_, number)| number.parse().ok());
+    let traffic = input.status.route.as_ref().and_then(|route| route.revision.as_deref());
     let latest = known.keys().next_back().copied();
+    let used = [latest, traffic.and_then(number_of), input.pinned.and_then(number_of)];
     let mut discarded = Vec::new();
-    let spare: Vec<u64> =
-        known.keys().rev().copied().filter(|number| Some(*number) != latest && Some(*number) != traffic).collect();
+    let spare: Vec<u64> = known.keys().rev().copied().filter(|number| !used.contains(&Some(*number))).collect();
     for number in spare.into_iter().skip(KEPT_REVISIONS) {
         if at_zero(input.deployments, number) {
             known.remove(&number);
@@ -70,6 +66,11 @@ pub fn plan(input: &RevisionInput<'_>) -> RevisionPlan {
         }
     }
     RevisionPlan { wanted: known.into_values().rev().collect(), discarded, creates }
+}
+
+/// The number in a revision's name.
+fn number_of(name: &str) -> Option<u64> {
+    name.rsplit_once('-')?.1.parse().ok()
 }
 
 /// What this process remembers is believed before what a Deployment's annotations say: those may have been changed.

@@ -27,6 +27,7 @@ pub fn transitions(before: &FunctionStatus, after: &FunctionStatus) -> Vec<Trans
     for (type_, action) in [
         (condition::WORKLOAD_READY, "StartRevision"),
         (condition::ROUTE_READY, "Route"),
+        (condition::TRAFFIC_READY, "Route"),
         (condition::HOSTNAMES_READY, "Route"),
     ] {
         let deployment = (type_ == condition::WORKLOAD_READY).then(|| after.latest_created_revision.clone()).flatten();

@@ -33,7 +33,7 @@ async fn one_line_of_get_tells_the_story() -> Result<()> {
     let printed = stage.kubectl_ok(&["get", "functions"]).await?;
     let mut lines = printed.lines();
     let head = columns(lines.next().context("nothing printed")?);
-    let expected = ["NAME", "URL", "READY", "REASON", "RUNG", "REPLICAS", "IMAGE", "AGE"];
+    let expected = ["NAME", "URL", "READY", "REASON", "RUNG", "REPLICAS", "REVISION", "IMAGE", "AGE"];
     assert_eq!(head, expected, "{printed}");
     let broken = columns(lines.next().context("no line for broken")?);
     ensure!(broken[0] == "broken" && broken.contains(&"False") && broken.contains(&"ImagePullFailed"), "{printed}");
@@ -45,7 +45,8 @@ async fn one_line_of_get_tells_the_story() -> Result<()> {
             && hello[1].starts_with(&url)
             && hello[2] == "True"
             && hello[4] == "Zero"
-            && hello[5] == "0",
+            && hello[5] == "0"
+            && hello[6] == "hello-1",
         "{printed}"
     );
 

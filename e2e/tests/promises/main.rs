@@ -29,4 +29,5 @@ mod schema;
 mod security;
 mod throttle;
 mod timeouts;
+mod traffic;
 mod wake;

@@ -134,7 +134,7 @@ pub(super) async fn report(
     let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
     let target = target_of(function);
     let verdicts: Vec<_> = accepted.map(|_| Verdict::of_target(target, observed, now)).into_iter().collect();
-    let traffic = Traffic { revision: accepted.map(|_| target.to_owned()), promotion: None };
+    let traffic = Traffic { revision: accepted.map(|_| target.to_owned()), ..Traffic::default() };
     let owner = match &port {
         Some(Ok(port)) => decide_owner(context, function, Some(port), now),
         _ => None,

@@ -133,6 +133,8 @@ fn the_hash_knows_what_shapes_pods_and_nothing_else() {
         json!({"image": "example.com/hello:1", "concurrency": {"limit": 7}}),
         json!({"image": "example.com/hello:1", "timeouts": {"requestSeconds": 7}}),
         json!({"image": "example.com/hello:1", "coldStart": {"timeoutSeconds": 7}}),
+        json!({"image": "example.com/hello:1", "hostnames": ["www.example.com"]}),
+        json!({"image": "example.com/hello:1", "traffic": [{"revisionName": "hello-3"}]}),
         json!({"image": "example.com/hello:1", "env": []}),
     ];
     for value in same {

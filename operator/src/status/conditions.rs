@@ -13,6 +13,7 @@ use pilotlight_crds::status::{RevisionState, Rung};
 use pilotlight_scaling::Rung as ScalingRung;
 
 use super::evidence::worst;
+use super::traffic::{Pin, Promotion};
 use super::{StatusInput, Verdict};
 use crate::autoscaler::parking;
 use crate::contention::Field;
@@ -62,9 +63,10 @@ impl Say {
 pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now: &Time) {
     let workload = workload(input);
     let route = route(input);
-    let ready = ready(&workload, &route, input);
+    let pinned = pinned(input);
+    let ready = ready(&workload, &route, pinned.as_ref(), input);
     let active = active(status);
-    let stalled = [&workload, &route].into_iter().find(|say| say.stalled);
+    let stalled = [&workload, &route].into_iter().chain(&pinned).find(|say| say.stalled);
     let stalled = stalled.map(|say| Say { status: Some(true), ..say.clone() });
     let reconciling = if stalled.is_some() { None } else { reconciling(&workload, &route, input) };
     let generation = input.function.metadata.generation;
@@ -73,6 +75,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::WORKLOAD_READY, Some(workload)),
         (condition::ROUTE_READY, Some(route)),
         (condition::ACTIVE, Some(active)),
+        (condition::TRAFFIC_READY, pinned),
         (condition::HOSTNAMES_READY, hostnames(input)),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
@@ -93,6 +96,34 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
             }
         }
     }
+}
+
+/// What is said of the revision that the author names. The route's own condition is about the way there, and others count on that.
+fn pinned(input: &StatusInput<'_>) -> Option<Say> {
+    let traffic = input.traffic.revision.as_deref().unwrap_or("none");
+    let stays = |why: String| format!("spec.traffic names revision {why}: traffic stays with {traffic}");
+    let remedy = "name another revision of status.revisions, or remove spec.traffic";
+    Some(match input.traffic.pin.as_ref()? {
+        Pin::Held(name) => {
+            let newest = input.verdicts.first().map_or("", |latest| &latest.name);
+            let message = format!("Revision {name} has the traffic, as spec.traffic says; the newest is {newest}");
+            Say::new(Some(true), condition::REVISION_PINNED, message)
+        }
+        Pin::Proving(name) => Say::new(
+            None,
+            condition::REVISION_STARTING,
+            stays(format!("{name}, which has yet to prove that it starts")),
+        ),
+        Pin::Failed(name, why) => {
+            let why = why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+            let message = format!("{}; {remedy}", stays(format!("{name}, which did not start{why}")));
+            Say::new(Some(false), condition::REVISION_FAILED, message).stalled()
+        }
+        Pin::Missing(name) => {
+            let message = format!("{}; {remedy}", stays(format!("{name}, which does not exist")));
+            Say::new(Some(false), condition::REVISION_MISSING, message).stalled()
+        }
+    })
 }
 
 /// What is said of the host names that the author asks for. What only other people can change comes first.
@@ -262,7 +293,7 @@ fn leads_somewhere(input: &StatusInput<'_>) -> bool {
     selects || input.observed.slice.is_some()
 }
 
-fn ready(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Say {
+fn ready(workload: &Say, route: &Say, pinned: Option<&Say>, input: &StatusInput<'_>) -> Say {
     if workload.status == Some(false) {
         let older = input.traffic.revision.as_deref().filter(|traffic| {
             let latest = input.verdicts.first().map(|v| v.name.as_str());
@@ -277,6 +308,9 @@ fn ready(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Say {
     }
     if route.status != Some(true) {
         return route.clone();
+    }
+    if let Some(pinned) = pinned.filter(|pinned| pinned.status == Some(false)) {
+        return pinned.clone();
     }
     if workload.status.is_none() {
         return workload.clone();
@@ -311,11 +345,12 @@ fn reconciling(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Option<S
     if route.status != Some(true) {
         return busy(&route.reason, route.message.clone());
     }
-    input.traffic.promotion.as_ref().and_then(|promotion| {
-        let message = format!(
-            "Revision {} takes over the traffic once {} of its pods are ready",
-            promotion.revision, promotion.replicas
-        );
+    input.traffic.promotion.as_ref().and_then(|Promotion { revision, replicas }| {
+        let message = if input.traffic.revision.as_ref() == Some(revision) {
+            format!("Revision {revision} has the traffic and is getting {replicas} pods, as many as the one before")
+        } else {
+            format!("Revision {revision} takes over the traffic once {replicas} of its pods are ready")
+        };
         busy(PROMOTING, message)
     })
 }

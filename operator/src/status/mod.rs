@@ -8,7 +8,7 @@ pub mod evidence;
 mod idle;
 pub mod traffic;
 
-pub use traffic::Traffic;
+pub use traffic::{Traffic, TrafficInput};
 
 use std::collections::BTreeMap;
 

@@ -16,7 +16,7 @@ fn adopted(applied: Applied) -> (Situation, FunctionStatus) {
         problems: &situation.problems,
         applied: &situation.applied,
         verdicts: &verdicts,
-        traffic: &Traffic { revision: Some("api".to_owned()), promotion: None },
+        traffic: &Traffic { revision: Some("api".to_owned()), ..Traffic::default() },
         owner: None,
         contested: &[],
         idle: None,
