@@ -1,5 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use crate::index::FunctionKey;
 use crate::registry::Registry;
 use crate::runtime::Shared;
 
@@ -37,11 +39,14 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 
 fn metrics(shared: &Shared, registry: &Registry) -> Response<Full<Bytes>> {
     // Of the others there is nothing to tell.
-    let told = registry.all().into_iter().filter(|cell| cell.metrics.exist());
-    let loads = told.map(|cell| {
+    let told = registry.all().into_iter().filter(|cell| cell.metrics().exist());
+    let mut loads: HashMap<FunctionKey, (u32, u32)> = HashMap::new();
+    for cell in told {
         let (in_flight, queued) = cell.load();
-        (cell.key.clone(), in_flight, queued)
-    });
+        let sum = loads.entry(cell.key.clone()).or_default();
+        *sum = (sum.0.saturating_add(in_flight), sum.1.saturating_add(queued));
+    }
+    let loads = loads.into_iter().map(|(key, (in_flight, queued))| (key, in_flight, queued));
     match shared.metrics.text(loads, shared.clients.len()) {
         Ok(body) => {
             let mut response = Response::new(Full::from(body));

@@ -18,10 +18,9 @@ use pilotlight_crds::control::{
 use serde::de::DeserializeOwned;
 use tracing::{error, info, warn};
 
-use crate::function::FunctionCell;
 use crate::index::FunctionKey;
 use crate::publish::Subscription;
-use crate::registry::Registry;
+use crate::registry::{NotYielded, Registry};
 use crate::runtime::Shared;
 
 const MAX_BODY: usize = 1024 * 1024;
@@ -114,42 +113,46 @@ async fn answer(control: &Control, request: Request<Incoming>) -> Result<Reply, 
         (&Method::GET, PATH_SAMPLES) => Ok(samples(control)),
         (&Method::POST, PATH_DRAIN) => {
             let drain: DrainRequest = read(request).await?;
-            let cell = find(control, &drain.namespace, &drain.name)?;
-            Ok(json(&cell.drain(&drain).await))
+            let key = FunctionKey::new(drain.namespace.as_str(), drain.name.as_str());
+            let answer = control.registry.drain(&key, &drain).await.ok_or(ControlError::UnknownFunction(key))?;
+            Ok(json(&answer))
         }
         (&Method::POST, PATH_RELEASE) => {
             let release: ReleaseRequest = read(request).await?;
-            if let Ok(cell) = find(control, &release.namespace, &release.name) {
-                cell.release(&release);
-            }
+            let key = FunctionKey::new(release.namespace.as_str(), release.name.as_str());
+            control.registry.release(&key, &release);
             let mut reply = Response::new(Full::default().boxed_unsync());
             *reply.status_mut() = StatusCode::NO_CONTENT;
             Ok(reply)
         }
         (&Method::POST, PATH_CLAIM) => {
             let request: ClaimRequest = read(request).await?;
-            let cell = find(control, &request.namespace, &request.name)?;
-            claim(cell, &request)
+            claim(&control.registry, &request)
         }
         _ => Err(ControlError::NotFound),
     }
 }
 
 /// Yields to the claimant, and tells what is still at the pods until nothing is.
-fn claim(cell: Arc<FunctionCell>, request: &ClaimRequest) -> Result<Reply, ControlError> {
-    if !cell.yield_to(request.epoch, &request.owner) {
-        return Err(ControlError::Outdated { function: cell.key.clone(), claimed: request.epoch, known: cell.epoch() });
-    }
-    info!(function = %cell.key.name, namespace = %cell.key.namespace, epoch = request.epoch, owner = %request.owner.pod, "yielded to the owner of a function");
+fn claim(registry: &Registry, request: &ClaimRequest) -> Result<Reply, ControlError> {
+    let key = FunctionKey::new(request.namespace.as_str(), request.name.as_str());
+    let held = match registry.yield_to(&key, request.epoch, &request.owner) {
+        Ok(held) => held,
+        Err(NotYielded::Unknown) => return Err(ControlError::UnknownFunction(key)),
+        Err(NotYielded::Knows(known)) => {
+            return Err(ControlError::Outdated { function: key, claimed: request.epoch, known });
+        }
+    };
+    info!(function = %key.name, namespace = %key.namespace, epoch = request.epoch, owner = %request.owner.pod, "yielded to the owner of a function");
     let lines = stream::unfold(Some(None::<ClaimLine>), move |told| {
-        let cell = cell.clone();
+        let held = held.clone();
         async move {
             match told? {
                 Some(told) if told.held.is_empty() => return None,
-                Some(told) => cell.held_changed(&told.held, CLAIM_LINE_EVERY).await,
+                Some(told) => held.changed(&told.held, CLAIM_LINE_EVERY).await,
                 None => {}
             }
-            let line = ClaimLine { held: cell.at_pods() };
+            let line = ClaimLine { held: held.at_pods() };
             let mut text = serde_json::to_vec(&line).unwrap_or_default();
             text.push(b'\n');
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), Some(Some(line))))
@@ -162,11 +165,6 @@ fn ndjson(frames: impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>> +
     let mut reply = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     reply
-}
-
-fn find(control: &Control, namespace: &str, name: &str) -> Result<Arc<FunctionCell>, ControlError> {
-    let key = FunctionKey::new(namespace, name);
-    control.registry.get(&key).ok_or(ControlError::UnknownFunction(key))
 }
 
 async fn authorize(token: &Token, headers: &HeaderMap) -> Result<(), ControlError> {

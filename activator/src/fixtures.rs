@@ -17,6 +17,8 @@ pub(crate) fn config() -> FunctionConfig {
         port: None,
         hostnames: Vec::new(),
         revision: Some("hello-1".into()),
+        split: Box::default(),
+        named: false,
         adopts: false,
         wake_replicas: 1,
         limit: 0,

@@ -70,6 +70,14 @@ pub struct Share {
     pub bytes: u64,
 }
 
+impl Share {
+    /// What is left without `part`.
+    #[must_use]
+    pub fn without(self, part: Self) -> Self {
+        Self { requests: self.requests.saturating_sub(part.requests), bytes: self.bytes.saturating_sub(part.bytes) }
+    }
+}
+
 /// Why there is no room for one more waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
@@ -84,7 +92,7 @@ pub enum NoRoom {
 /// What a Function may hold, as a multiple of the room that is free.
 const SHARE_OF_FREE: u64 = 2;
 
-/// What waits in all queues together.
+/// What waits in all queues together, or in those of one Function.
 ///
 /// The room is shared by dynamic thresholds (Choudhury and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet
 /// Switches", 1998): a Function may take more while it holds less than twice what is free. So a flooded one gets two thirds of the room
@@ -118,7 +126,13 @@ impl Pending {
         Err(refusal)
     }
 
-    /// Gives back what [`Pending::take`] took.
+    /// Counts one request of `bytes`, whatever there is already.
+    pub fn add(&self, bytes: u64) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back what [`Pending::take`] took, or [`Pending::add`] counted.
     pub fn give_back(&self, bytes: u64) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -3,10 +3,12 @@
 //! What always holds: what changed of one Function costs the same beside one other as beside ten thousand; only a fresh list of all costs
 //! as much as there are.
 
+mod asked;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::control::Beacon;
@@ -17,11 +19,14 @@ use tracing::warn;
 use crate::beacon::believe::{Disbelief, Word, judge};
 use crate::beacon::metrics::CONTRADICTED;
 use crate::function::FunctionCell;
+use crate::function::group::Group;
 use crate::index::{FunctionKey, Index};
 use crate::led::SliceKey;
 use crate::listen::RoutePorts;
 use crate::route::{Domains, RouteTable};
 use crate::runtime::Shared;
+
+pub use asked::NotYielded;
 
 /// All Functions at run time.
 pub struct Registry {
@@ -38,7 +43,7 @@ pub struct Registry {
 #[derive(Default)]
 struct Inner {
     index: Index,
-    cells: HashMap<FunctionKey, Arc<FunctionCell>>,
+    groups: HashMap<FunctionKey, Group>,
 }
 
 impl Registry {
@@ -69,19 +74,30 @@ impl Registry {
         self.routes.lookup(host)
     }
 
-    /// The Function of a key.
+    /// The Function of a key: the cell that all ways to it lead to.
     pub fn get(&self, key: &FunctionKey) -> Option<Arc<FunctionCell>> {
-        self.lock().cells.get(key).cloned()
+        self.lock().door(key).cloned()
     }
 
-    /// Every Function.
+    /// All cells of a Function, the one that [`Registry::get`] gives first; none where it is not known.
+    pub fn cells(&self, key: &FunctionKey) -> Vec<Arc<FunctionCell>> {
+        self.lock().cells(key)
+    }
+
+    /// Every Function's cells.
     pub fn all(&self) -> Vec<Arc<FunctionCell>> {
-        self.lock().cells.values().cloned().collect()
+        self.lock().groups.values().flat_map(Group::cells).cloned().collect()
     }
 
-    /// The Functions that a second's end may have anything to do with.
+    /// At a second's end: the cells that it may have anything to do with. Those that are over are forgotten.
     pub fn stirring(&self) -> Vec<Arc<FunctionCell>> {
-        self.lock().cells.values().filter(|cell| cell.stirs()).cloned().collect()
+        let (mut inner, now) = (self.lock(), Instant::now());
+        let due: Vec<FunctionKey> =
+            inner.groups.iter().filter(|(_, group)| group.is_due(now)).map(|(key, _)| key.clone()).collect();
+        for key in &due {
+            self.sync(&mut inner, key);
+        }
+        inner.groups.values().flat_map(Group::cells).filter(|cell| cell.stirs()).cloned().collect()
     }
 
     /// Takes in a Function.
@@ -98,7 +114,7 @@ impl Registry {
     /// Takes in a whole list of Functions; those not in it are gone.
     pub fn replace_functions(&self, functions: &[Function]) {
         let mut inner = self.lock();
-        let keys = functions.iter().filter_map(FunctionKey::of).chain(inner.cells.keys().cloned());
+        let keys = functions.iter().filter_map(FunctionKey::of).chain(inner.groups.keys().cloned());
         let mut ways: BTreeSet<Way> = keys.flat_map(|key| inner.ways(&key)).collect();
         let listed: HashSet<FunctionKey> = functions.iter().filter_map(|f| inner.index.apply_function(f)).collect();
         let gone = inner.index.retain_functions(&listed);
@@ -226,31 +242,31 @@ impl Registry {
 
     fn sync(&self, inner: &mut Inner, key: &FunctionKey) {
         let Some(config) = inner.index.function(key).cloned() else {
-            if let Some(cell) = inner.cells.remove(key) {
-                cell.close();
+            if let Some(group) = inner.groups.remove(key) {
+                group.close();
                 self.routes.set(key.host(), None);
             }
             return;
         };
-        let before = inner.cells.get(key).and_then(|cell| outlasting(cell.config().request_timeout, self.drain));
+        let before = inner.door(key).and_then(|cell| outlasting(cell.config().request_timeout, self.drain));
         match outlasting(config.request_timeout, self.drain) {
             Some(seconds) if before != Some(seconds) => {
                 warn!(function = %key.name, namespace = %key.namespace, request_seconds = seconds, drain_timeout_seconds = self.drain.as_secs(), "a drain would cut the longest requests of this Function: raise --drain-timeout-seconds (activator.drain.timeoutSeconds) above spec.timeouts.requestSeconds");
             }
             _ => {}
         }
-        let (pods, cause) = (inner.index.pods(key), inner.index.cause(key));
-        let cell = inner.cells.entry(key.clone()).or_insert_with(|| {
+        let pods = inner.index.pods(key);
+        let group = inner.groups.entry(key.clone()).or_insert_with(|| {
             let cell = Arc::new(FunctionCell::new(config.clone(), self.shared.clone()));
             self.routes.set(key.host(), Some(cell.clone()));
-            cell
+            Group::new(cell)
         });
-        cell.update(config, pods, cause);
+        group.update(Instant::now(), &config, pods);
     }
 
     /// Lets each of these ways lead where the index says.
     fn lead(&self, inner: &Inner, ways: impl IntoIterator<Item = Way>) {
-        let cell = |key: Option<&FunctionKey>| key.and_then(|key| inner.cells.get(key)).cloned();
+        let cell = |key: Option<&FunctionKey>| key.and_then(|key| inner.door(key)).cloned();
         for way in ways {
             match way {
                 Way::Port(port) => self.ports.set(&self.shared, self.bind, port, cell(inner.index.holder(port))),
@@ -270,6 +286,14 @@ enum Way {
 }
 
 impl Inner {
+    fn door(&self, key: &FunctionKey) -> Option<&Arc<FunctionCell>> {
+        self.groups.get(key).map(Group::door)
+    }
+
+    fn cells(&self, key: &FunctionKey) -> Vec<Arc<FunctionCell>> {
+        self.groups.get(key).into_iter().flat_map(Group::cells).cloned().collect()
+    }
+
     /// The ways that a Function claims.
     fn ways(&self, key: &FunctionKey) -> Vec<Way> {
         let Some(config) = self.index.function(key) else { return Vec::new() };

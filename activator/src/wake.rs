@@ -1,5 +1,5 @@
-//! Waking a Function: what to do about `/scale` is decided here (pure), and one task for each Function does it while anything waits
-//! (single flight, level-triggered: invariant 4).
+//! Waking a Function: what to do about `/scale` is decided here (pure), and one task for each revision with requests does it while anything
+//! waits (single flight, level-triggered: invariant 4).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,7 +82,7 @@ pub fn next_retry(last: Option<Duration>) -> Duration {
     last.map_or(FIRST_RETRY, |last| (last * 2).min(ASSERT_EVERY))
 }
 
-/// Runs until nothing waits for a wake. There is one for each Function at most ([`FunctionCell::ensure_wake`]).
+/// Runs until nothing waits for a wake. There is one for each cell at most ([`FunctionCell::ensure_wake`]).
 pub async fn run(cell: Arc<FunctionCell>) {
     let mut retry: Option<Duration> = None;
     while let Some(need) = cell.wake_step().await {

@@ -15,7 +15,7 @@ pub const ROUTE_READY: &str = "RouteReady";
 pub const ACTIVE: &str = "Active";
 /// Whether all of `spec.hostnames` lead to the Function; absent where there are none. `Ready` does not depend on it: the Function's own names answer.
 pub const HOSTNAMES_READY: &str = "HostnamesReady";
-/// Whether the traffic goes to the revision that `spec.traffic` names; absent where it names none. `Ready` is `False` where this is.
+/// Whether the traffic goes to the revisions that `spec.traffic` names; absent where it names none. `Ready` is `False` where this is.
 pub const TRAFFIC_READY: &str = "TrafficReady";
 /// Abnormal-true (kstatus): the operator is still working towards the spec.
 pub const RECONCILING: &str = "Reconciling";
@@ -68,6 +68,8 @@ pub const NO_ROUTE_PORT: &str = "NoRoutePort";
 pub const NAME_TAKEN: &str = "NameTaken";
 /// Reason of `TrafficReady=True`: the revision that `spec.traffic` names has the traffic, whichever is the newest.
 pub const REVISION_PINNED: &str = "RevisionPinned";
+/// Reason of `TrafficReady=True`: several revisions have the traffic, as `spec.traffic` says.
+pub const TRAFFIC_SPLIT: &str = "TrafficSplit";
 /// Reason of `TrafficReady=False` and `Stalled=True`: there is no revision of the name in `spec.traffic`.
 pub const REVISION_MISSING: &str = "RevisionMissing";
 /// Reason of `TrafficReady=False` and `Stalled=True`: the revision that `spec.traffic` names did not start.

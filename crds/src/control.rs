@@ -77,6 +77,9 @@ pub struct FunctionSample {
     pub namespace: String,
     /// Name of the Function.
     pub name: String,
+    /// The revision that it went to, where several share the Function's traffic; absent: the one in `status.route.revision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Time-weighted average of requests in flight and waiting, in thousandths.
     pub concurrency_milli: u64,
     /// Time-weighted average of requests in flight alone, in thousandths. 0 from an activator that does not tell it.

@@ -173,10 +173,11 @@ pub struct FunctionSpec {
     #[schemars(length(max = 16), inner(length(max = 253)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub hostnames: Vec<String>,
-    /// Which revision gets the traffic: absent, the newest that has proved itself. Name an older one to go back to it, at once and whatever the spec says
-    /// else; a new revision still starts and proves itself meanwhile. The condition TrafficReady tells whether it is so. A change makes no new revision.
+    /// Which revisions get the traffic: absent, the newest that has proved itself. Name an older one to go back to it, at once and whatever the spec says
+    /// else, or several with a `percent` each; a new revision still starts and proves itself meanwhile. The condition TrafficReady tells whether it is so,
+    /// `status.route` who gets what. A change makes no new revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1))]
+    #[schemars(length(max = 10))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub traffic: Vec<TrafficTarget>,
     /// How the number of pods follows load.

@@ -62,15 +62,29 @@ pub struct FunctionStatus {
 pub struct RouteStatus {
     /// The TCP port on every activator that is this Function's alone.
     pub port: u16,
-    /// The revision that gets the traffic. Its Deployment has the same name.
+    /// The revision that gets the traffic, or the largest part of it. Its Deployment has the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// How the traffic is shared where several revisions get some, `revision` among them, the largest part first; else absent. The percentages make 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub split: Vec<RouteShare>,
     /// Port of the pods, by number or name, where the Function took over a Deployment (`spec.targetRef`); else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_port: Option<IntOrString>,
     /// Who may send requests to the pods. Absent while the Function never had a hard concurrency limit: every activator may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<RouteOwner>,
+}
+
+/// A revision's part of the traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteShare {
+    /// The revision. Its Deployment has the same name.
+    pub revision: String,
+    /// Of a hundred requests.
+    pub percent: u32,
 }
 
 /// Who may send requests to the pods of a Function with a hard concurrency limit (`spec.concurrency.limit`).

@@ -1,12 +1,14 @@
-//! A plain HTTP client for tests: one connection for each request, nothing retried, everything of the answer kept.
+//! A plain HTTP client for tests: one connection for each request unless told otherwise, nothing retried, everything of the answer kept.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::JoinHandle;
 
 use crate::reach::{Address, Reach, Stream};
 
@@ -89,6 +91,39 @@ pub async fn exchange_h2c(stream: Box<dyn Stream>, request: Request<Full<Bytes>>
     let answer = collect(response, start).await;
     driver.abort();
     answer
+}
+
+/// Requests one after the other over one connection of HTTP/1.1.
+pub struct Session {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: JoinHandle<hyper::Result<()>>,
+}
+
+impl Session {
+    /// Over a stream that is open.
+    ///
+    /// # Errors
+    /// When it is not any more.
+    pub async fn begin(stream: Box<dyn Stream>) -> Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: tokio::spawn(connection) })
+    }
+
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// When there is no answer, or not a whole one.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
+        let start = Instant::now();
+        self.sender.ready().await.context("the connection was closed")?;
+        collect(self.sender.send_request(request).await.context("no answer")?, start).await
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 async fn collect(response: hyper::Response<hyper::body::Incoming>, start: Instant) -> Result<Answer> {

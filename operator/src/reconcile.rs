@@ -185,7 +185,7 @@ fn plan_revisions(context: &Context, function: &Function, observed: &Observed, p
         },
         generation: function.metadata.generation,
         status: &observed.status,
-        pinned: function.spec.pinned_revision(),
+        named: &function.spec.named_revisions().collect::<Vec<_>>(),
         deployments: &observed.deployments,
         remembered: &remembered,
     })
@@ -197,7 +197,8 @@ fn decide_traffic(context: &Context, function: &Function, observed: &Observed, v
     let current = route.and_then(|route| route.revision.as_deref());
     context.with_memory(&uid, |memory| {
         let promoting = memory.promoting.as_ref().map(|(revision, since)| (revision.as_str(), since.elapsed()));
-        let traffic = Traffic::decide(&function.spec, &TrafficInput { verdicts, current, promoting });
+        let split = route.map(|route| route.split.as_slice()).unwrap_or_default();
+        let traffic = Traffic::decide(&function.spec, &TrafficInput { verdicts, current, split, promoting });
         memory.promoting = traffic.promotion.as_ref().map(|promotion| {
             let before = memory.promoting.take();
             before

@@ -1,7 +1,7 @@
 //! Which revisions a Function must have: whether the spec needs a new one, which are kept, which may go.
 //!
-//! Pure. What always holds: a number is given once; the newest revision matches the spec; the revision with traffic, the one that shall have it
-//! and the newest are never given up, and no other one before it is at zero.
+//! Pure. What always holds: a number is given once; the newest revision matches the spec; revisions with traffic, or named for it, and the
+//! newest are never given up, and no other one before it is at zero.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use pilotlight_crds::FunctionStatus;
@@ -23,8 +23,8 @@ pub struct RevisionInput<'a> {
     pub generation: Option<i64>,
     /// The status as it was written last.
     pub status: &'a FunctionStatus,
-    /// The revision that the author wants to have the traffic.
-    pub pinned: Option<&'a str>,
+    /// The revisions that the author names in `spec.traffic`.
+    pub named: &'a [&'a str],
     /// The Deployments that the Function owns.
     pub deployments: &'a [Arc<Deployment>],
     /// Revisions that this process has seen, by number.
@@ -54,11 +54,11 @@ pub fn plan(input: &RevisionInput<'_>) -> RevisionPlan {
     let mut known = known(input);
     let newest = newest_number(input, &known);
     let creates = ensure_newest(input, newest, &mut known);
-    let traffic = input.status.route.as_ref().and_then(|route| route.revision.as_deref());
     let latest = known.keys().next_back().copied();
-    let used = [latest, traffic.and_then(number_of), input.pinned.and_then(number_of)];
+    let used = used(input);
+    let is_spare = |number: &u64| Some(*number) != latest && !used.contains(number);
     let mut discarded = Vec::new();
-    let spare: Vec<u64> = known.keys().rev().copied().filter(|number| !used.contains(&Some(*number))).collect();
+    let spare: Vec<u64> = known.keys().rev().copied().filter(is_spare).collect();
     for number in spare.into_iter().skip(KEPT_REVISIONS) {
         if at_zero(input.deployments, number) {
             known.remove(&number);
@@ -66,6 +66,14 @@ pub fn plan(input: &RevisionInput<'_>) -> RevisionPlan {
         }
     }
     RevisionPlan { wanted: known.into_values().rev().collect(), discarded, creates }
+}
+
+/// Numbers of the revisions that have traffic, or shall have some.
+fn used(input: &RevisionInput<'_>) -> Vec<u64> {
+    let route = input.status.route.as_ref();
+    let shares = route.into_iter().flat_map(|route| &route.split).map(|share| share.revision.as_str());
+    let names = route.and_then(|route| route.revision.as_deref()).into_iter().chain(shares);
+    names.chain(input.named.iter().copied()).filter_map(number_of).collect()
 }
 
 /// The number in a revision's name.

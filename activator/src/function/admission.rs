@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::FunctionCell;
+use super::common::Common;
 use super::endpoints::SlotRef;
 use super::outlier;
 use super::queue::{QueueError, Seq};
@@ -33,7 +34,7 @@ pub(super) async fn breathe(done: usize) {
     }
 }
 
-/// A request that waits for a slot. Its room in the process-wide bound is given back when it is dropped.
+/// A request that waits for a slot. Its room in the bounds of the process and of the Function is given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Waiter {
     answer: oneshot::Sender<Result<Granted, Refusal>>,
@@ -56,6 +57,7 @@ impl Waiter {
 
 struct Room {
     shared: Arc<Shared>,
+    common: Arc<Common>,
     bytes: u64,
 }
 
@@ -68,6 +70,7 @@ impl std::fmt::Debug for Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.shared.pending.give_back(self.bytes);
+        self.common.waiting.give_back(self.bytes);
     }
 }
 
@@ -141,7 +144,7 @@ impl Slot {
         if failures < outlier::CONSECUTIVE || !self.cell.lock().eject(Instant::now(), slot) {
             return;
         }
-        self.cell.metrics.balance.ejections.inc();
+        self.cell.metrics().balance.ejections.inc();
         let key = &self.cell.key;
         info!(function = %key.name, namespace = %key.namespace, pod = %slot.upstream.pod, failures, "ejected a pod that keeps failing");
     }
@@ -252,17 +255,22 @@ impl FunctionCell {
         if state.closed {
             return Err(Refusal::FunctionDeleted);
         }
-        let held = state.held();
+        let own = state.held();
+        let held = if state.is_alone() { own } else { self.common.waiting.taken() };
+        let others = held.without(own);
         self.shared.pending.take(held, bytes, &self.shared.limits).map_err(|error| match error {
             NoRoom::Full => Refusal::ActivatorFull,
             NoRoom::ShareTaken => Refusal::FairShareTaken { waiting: held.requests },
         })?;
-        let room = Room { shared: self.shared.clone(), bytes };
+        self.common.waiting.add(bytes);
+        let room = Room { shared: self.shared.clone(), common: self.common.clone(), bytes };
         let (answer, receiver) = oneshot::channel();
         let waiter = Waiter { answer, cold: state.usable() == 0, _room: room };
-        state.wait(now, seq, waiter, bytes).map_err(|error| match error {
-            QueueError::Count(waiting) => Refusal::QueueFull { waiting },
-            QueueError::Bytes(bytes) => Refusal::QueueBytesFull { bytes },
+        state.wait(now, seq, waiter, bytes, others).map_err(|error| match error {
+            QueueError::Count(waiting) => Refusal::QueueFull {
+                waiting: waiting.saturating_add(usize::try_from(others.requests).unwrap_or(usize::MAX)),
+            },
+            QueueError::Bytes(bytes) => Refusal::QueueBytesFull { bytes: bytes.saturating_add(others.bytes) },
         })?;
         Ok(Entry::Wait(receiver))
     }

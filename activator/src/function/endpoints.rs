@@ -3,6 +3,7 @@
 //! What always holds: an entry with requests in flight keeps its place, so that a slot's index stays valid; only a Ready entry
 //! that no hand-shake blocks is used; while a revision has an endpoint that could be used, not all of them are ejected.
 
+mod handing;
 mod parked;
 mod slots;
 

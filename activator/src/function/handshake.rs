@@ -15,9 +15,12 @@ struct Handshake {
     scope: DrainScope,
     purpose: DrainPurpose,
     expires: Instant,
+    /// It was about the cell that answered.
+    own: bool,
 }
 
-/// The hand-shakes of one Function that are neither released nor fenced.
+/// The hand-shakes of one Function that are neither released nor fenced. Where several cells serve it, each keeps all of them, because pods may
+/// go from one to another, and sees to those that are about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Handshakes {
     open: Vec<Handshake>,
@@ -32,11 +35,16 @@ pub fn covers(scope: &DrainScope, revision: &str, uid: &str) -> bool {
 }
 
 impl Handshakes {
-    /// Keeps to a hand-shake from now on. The same id again renews it.
-    pub fn open(&mut self, request: &DrainRequest, expires: Instant) {
+    /// Keeps to a hand-shake from now on. The same id again renews it. `own`: it is about the cell that keeps to it.
+    pub fn open(&mut self, request: &DrainRequest, expires: Instant, own: bool) {
         let (id, scope, purpose) = (request.handshake.clone(), request.scope.clone(), request.purpose);
         self.open.retain(|h| h.id != id);
-        self.open.push(Handshake { id, scope, purpose, expires });
+        self.open.push(Handshake { id, scope, purpose, expires, own });
+    }
+
+    /// The same ones, for a cell that was not there when they were answered.
+    pub fn for_another(&self) -> Self {
+        Self { open: self.open.iter().map(|h| Handshake { own: false, ..h.clone() }).collect() }
     }
 
     /// Ends a hand-shake and gives its scope and purpose; `None` for one that is unknown, or was fenced before.
@@ -51,9 +59,11 @@ impl Handshakes {
         self.open.iter().any(|h| covers(&h.scope, revision, uid))
     }
 
-    /// Scope and purpose of the first one whose time is over without a release.
-    pub fn expired(&self, now: Instant) -> Option<(&DrainScope, DrainPurpose)> {
-        self.open.iter().find(|h| h.expires <= now).map(|h| (&h.scope, h.purpose))
+    /// Scope and purpose of the first one whose time is over without a release, of those that the cell has to see to. `is_about`: whether a
+    /// scope is about the cell as it is now.
+    pub fn expired(&self, now: Instant, is_about: impl Fn(&DrainScope) -> bool) -> Option<(&DrainScope, DrainPurpose)> {
+        let expired = self.open.iter().find(|h| h.expires <= now && (h.own || is_about(&h.scope)));
+        expired.map(|h| (&h.scope, h.purpose))
     }
 
     /// When the next one runs out.
@@ -61,11 +71,17 @@ impl Handshakes {
         self.open.iter().map(|h| h.expires).filter(|at| *at > now).min()
     }
 
-    /// Forgets all for this purpose that had run out at `asked` (when the fence began), after a fence that succeeded; gives their scopes.
-    pub fn fenced(&mut self, asked: Instant, purpose: DrainPurpose) -> Vec<DrainScope> {
+    /// Forgets all for this purpose that had run out at `asked` (when the fence began), after a fence that succeeded, of those that the cell has
+    /// to see to; gives their scopes.
+    pub fn fenced(
+        &mut self,
+        asked: Instant,
+        purpose: DrainPurpose,
+        is_about: impl Fn(&DrainScope) -> bool,
+    ) -> Vec<DrainScope> {
         let mut scopes = Vec::new();
         self.open.retain(|h| {
-            let over = h.expires <= asked && h.purpose == purpose;
+            let over = h.expires <= asked && h.purpose == purpose && (h.own || is_about(&h.scope));
             if over {
                 scopes.push(h.scope.clone());
             }

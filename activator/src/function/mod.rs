@@ -1,9 +1,15 @@
-//! One Function at run time: its state behind one short lock, and what watches, probers, the wake and the operator do with it.
+//! One Function at run time, or where several revisions share its traffic one of these: its state behind one short lock, and what watches,
+//! probers, the wake and the operator do with it.
 
 pub mod admission;
+pub mod assign;
 pub mod balance;
+mod common;
+pub mod drain;
 pub mod endpoints;
+pub mod group;
 pub mod handshake;
+pub mod held;
 mod leaving;
 pub mod outlier;
 pub mod owning;
@@ -12,53 +18,52 @@ pub mod ramp;
 mod restoring;
 pub mod retry;
 pub mod samples;
+mod sampling;
+mod split;
 pub mod state;
 pub mod telemetry;
 pub mod trace;
 mod unparking;
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pilotlight_crds::control::{DrainOutcome, DrainRequest, DrainResponse, DrainScope, FunctionSample, ReleaseRequest};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::endpoint::{ProbeTarget, Upstream, probing};
 use crate::error::Refusal;
 use crate::index::{Cause, FunctionConfig, FunctionKey, PodView};
-use crate::lanes::PerLane;
 use crate::metrics::FunctionMetrics;
 use crate::relay::line::Line;
 use crate::runtime::Shared;
 use crate::scale::{ScaleError, ScalePort};
-use crate::turns::Share;
 use crate::wake::{self, Need};
 
 pub use admission::{Admitted, Slot};
 
 use admission::{Waiter, breathe};
+use common::Common;
 use leaving::Leaving;
 use restoring::Restoring;
-use samples::Bucket;
+use split::Split;
 use state::{PROBE_TROUBLE, State};
 
-/// One Function at run time.
+/// One Function at run time, or one of its revisions with traffic, where several share it ([`group`]).
 pub struct FunctionCell {
     /// Which Function.
     pub key: FunctionKey,
-    /// Its metrics.
-    pub metrics: FunctionMetrics,
+    common: Arc<Common>,
     shared: Arc<Shared>,
     state: Mutex<State<Waiter>>,
     /// The next second's end may have something to do.
     stirs: AtomicBool,
     /// The way to the owner.
     line: Mutex<Option<Arc<Line>>>,
-    turns: PerLane<Arc<Share>>,
+    /// Who gets the requests that come to this one; a further cell gets none but from the door.
+    split: Split,
     wake_changed: Notify,
     /// A slot was given back.
     slot_freed: Notify,
@@ -69,19 +74,37 @@ pub struct FunctionCell {
 impl FunctionCell {
     /// A Function without pods.
     pub fn new(config: Arc<FunctionConfig>, shared: Arc<Shared>) -> Self {
+        let common = Common::new(&config.key, &shared);
+        let state = State::new(config, shared.epoch, shared.peers.uid.clone());
+        Self::of(state, Arc::new(common), shared)
+    }
+
+    /// A cell for another revision of the Function.
+    fn beside(&self, config: Arc<FunctionConfig>) -> Self {
+        let mut state = State::new(config, self.shared.epoch, self.shared.peers.uid.clone());
+        state.inherit(&self.look());
+        Self::of(state, self.common.clone(), self.shared.clone())
+    }
+
+    fn of(state: State<Waiter>, common: Arc<Common>, shared: Arc<Shared>) -> Self {
         Self {
-            key: config.key.clone(),
-            metrics: shared.metrics.function(&config.key),
-            state: Mutex::new(State::new(config, shared.epoch, shared.peers.uid.clone())),
+            key: state.config().key.clone(),
+            common,
+            shared,
+            state: Mutex::new(state),
             stirs: AtomicBool::new(true),
             line: Mutex::default(),
-            turns: PerLane::new(shared.limits.threads),
-            shared,
+            split: Split::default(),
             wake_changed: Notify::new(),
             slot_freed: Notify::new(),
             restoring: Restoring::default(),
             leaving: Leaving::default(),
         }
+    }
+
+    /// The Function's metrics.
+    pub fn metrics(&self) -> &FunctionMetrics {
+        &self.common.metrics
     }
 
     fn lock(&self) -> MutexGuard<'_, State<Waiter>> {
@@ -115,7 +138,7 @@ impl FunctionCell {
     /// Resolves when the next step of one of its requests, or connections, may be taken; the step became possible at `now`.
     pub async fn take_turn(&self, now: Instant) {
         let turns = self.shared.turns();
-        turns.take(self.turns.here(|| turns.share()), now).await;
+        turns.take(self.common.turns.here(|| turns.share()), now).await;
     }
 
     /// Whether the Function's EndpointSlice leads here, as the watch tells.
@@ -146,19 +169,14 @@ impl FunctionCell {
         self.wake_changed.notify_one();
     }
 
-    /// The Function is gone: whoever waits is told, and nobody can begin to wait.
-    pub fn close(self: &Arc<Self>) {
-        self.lock().closed = true;
-        let cell = self.clone();
-        tokio::spawn(async move {
-            let mut told = 0usize;
-            while let Some(waiter) = cell.next_evicted() {
-                waiter.refuse(Refusal::FunctionDeleted);
-                told += 1;
-                breathe(told).await;
-            }
-            cell.shared.metrics.forget(&cell.metrics);
-        });
+    /// The Function is gone: tells whoever waits.
+    async fn dismiss(&self) {
+        let mut told = 0usize;
+        while let Some(waiter) = self.next_evicted() {
+            waiter.refuse(Refusal::FunctionDeleted);
+            told += 1;
+            breathe(told).await;
+        }
     }
 
     fn next_evicted(&self) -> Option<Waiter> {
@@ -237,12 +255,12 @@ impl FunctionCell {
 
     /// Counts a wake that wrote `/scale`.
     pub fn count_wake(&self) {
-        self.metrics.wakes.inc();
+        self.metrics().wakes.inc();
     }
 
     /// Counts a throttled pod that got its CPU back.
     pub fn count_restore(&self) {
-        self.metrics.balance.restores.inc();
+        self.metrics().balance.restores.inc();
     }
 
     /// A fence succeeded.
@@ -262,7 +280,7 @@ impl FunctionCell {
         if passed {
             debug!(function = %self.key.name, namespace = %self.key.namespace, "endpoint ready");
             if let Some(trace) = trace.filter(|t| t.reachable == Some(now)) {
-                self.metrics.observe_wake(&trace);
+                self.metrics().observe_wake(&trace);
             }
             self.hand_out(now);
             self.wake_changed.notify_one();
@@ -274,53 +292,6 @@ impl FunctionCell {
     /// Whether an endpoint's prober should go on.
     pub fn keep_probing(&self, index: usize, id: u64) -> bool {
         self.lock().keep_probing(index, id)
-    }
-
-    /// Answers a drain request of the operator: at once, or for single pods when their requests have ended, if they do so in the time
-    /// that the operator gives.
-    pub async fn drain(self: &Arc<Self>, request: &DrainRequest) -> DrainResponse {
-        let answer = self.lock().drain(Instant::now(), request);
-        let wait = Duration::from_millis(request.wait_millis.min(request.ttl_millis / 2));
-        // Requests at the pods may end; those that wait for one do not by waiting.
-        let busy = matches!(answer, DrainResponse::Busy { queued: 0, .. });
-        let lingers = matches!(request.scope, DrainScope::Pods { .. }) && !wait.is_zero();
-        if !(busy && lingers) {
-            return answer;
-        }
-        self.lock().begin_drain(Instant::now(), request);
-        if tokio::time::timeout(wait, self.emptied(&request.scope)).await.is_ok() {
-            return DrainResponse::Drained;
-        }
-        let (now, in_flight, queued) = {
-            let mut state = self.lock();
-            let now = Instant::now();
-            state.release_handshake(now, &request.handshake, DrainOutcome::Aborted);
-            (now, state.in_flight_at(&request.scope), state.queued())
-        };
-        self.hand_out(now);
-        DrainResponse::Busy { in_flight, queued }
-    }
-
-    /// Resolves when no request is in flight at the pods in scope.
-    async fn emptied(&self, scope: &DrainScope) {
-        loop {
-            let mut freed = pin!(self.slot_freed.notified());
-            freed.as_mut().enable();
-            if self.lock().in_flight_at(scope) == 0 {
-                return;
-            }
-            freed.await;
-        }
-    }
-
-    /// Ends a hand-shake.
-    pub fn release(self: &Arc<Self>, request: &ReleaseRequest) {
-        let now = Instant::now();
-        self.lock().release_handshake(now, &request.handshake, request.outcome);
-        info!(function = %self.key.name, namespace = %self.key.namespace, outcome = ?request.outcome, "hand-shake released");
-        self.hand_out(now);
-        self.wake_changed.notify_one();
-        self.ensure_wake();
     }
 
     /// Once a second: pods that outlived a step down or an ejection are probed anew; silent new pods get more.
@@ -336,42 +307,10 @@ impl FunctionCell {
         self.hand_out(now);
     }
 
-    fn poke(&self) {
-        let now = Instant::now();
-        let bucket = {
-            let mut state = self.lock();
-            state.should_poke(now).then(|| state.sample_running(now))
-        };
-        if let Some(bucket) = bucket {
-            self.shared.publisher.poke(self.sample_of(bucket));
-        }
-    }
-
-    /// The Function's traffic in a second that is over, where it had some.
-    pub fn sample(&self, now: Instant, second: u64) -> Option<FunctionSample> {
-        let bucket = self.look().sample(now, second)?;
-        Some(self.sample_of(bucket))
-    }
-
-    fn sample_of(&self, bucket: Bucket) -> FunctionSample {
-        FunctionSample {
-            namespace: self.key.namespace.to_string(),
-            name: self.key.name.to_string(),
-            concurrency_milli: bucket.concurrency_milli,
-            busy_milli: bucket.busy_milli,
-            peak: bucket.peak,
-            arrivals: bucket.arrivals,
-            completed: bucket.completed,
-            queued: bucket.queued,
-            in_flight: bucket.in_flight,
-            start_millis: bucket.start_millis,
-        }
-    }
-
     /// Takes one retry of a request that may have reached a pod out of the Function's budget; `false` where it is used up.
     pub fn may_replay(&self) -> bool {
         let may = self.lock().may_replay(Instant::now());
-        let balance = &self.metrics.balance;
+        let balance = &self.metrics().balance;
         if may {
             balance.replayed.inc()
         } else {

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pilotlight_crds::status::ActivatorRef;
 use tracing::{info, warn};
@@ -56,13 +55,19 @@ impl FunctionCell {
         yielded
     }
 
-    /// A relayed request says that `epoch` names this activator. The operator's own word follows with the watch.
+    /// A relayed request, which has come to this door, says that `epoch` names this activator: wherever it goes on, that has to be known.
+    /// The operator's own word follows with the watch.
     pub fn named_owner(self: &Arc<Self>, epoch: i64) {
         let Some(uid) = self.shared.peers.uid.clone() else { return };
+        let me = Peer { uid, pod: "".into(), ip: None };
+        self.named(epoch, &me);
+        self.split.others().iter().for_each(|cell| cell.named(epoch, &me));
+    }
+
+    fn named(&self, epoch: i64, me: &Peer) {
         if self.lock().ownership().epoch() < epoch {
-            let me = Peer { uid, pod: "".into(), ip: None };
             // Where something newer is known by now, that holds.
-            let _ = self.lock().yield_to(Instant::now(), epoch, &me);
+            let _ = self.lock().yield_to(Instant::now(), epoch, me);
         }
     }
 
@@ -74,21 +79,6 @@ impl FunctionCell {
     /// Requests at each pod, by its uid.
     pub fn at_pods(&self) -> BTreeMap<String, u32> {
         self.lock().at_pods()
-    }
-
-    /// Resolves when this may have changed from `held`, at the latest after `limit`.
-    pub async fn held_changed(&self, held: &BTreeMap<String, u32>, limit: Duration) {
-        let waiting = async {
-            loop {
-                let mut freed = pin!(self.slot_freed.notified());
-                freed.as_mut().enable();
-                if self.at_pods() != *held {
-                    return;
-                }
-                freed.await;
-            }
-        };
-        let _ = tokio::time::timeout(limit, waiting).await;
     }
 
     /// The way to the owner, where requests have to be handed to it.

@@ -61,6 +61,11 @@ impl Sampler {
         self.in_flight == 0 && self.queued == 0 && self.peak == 0 && self.arrivals == 0 && self.completed == 0
     }
 
+    /// Whether there is nothing that a newly connected operator would be told; [`Sampler::advance`] must come before.
+    pub fn has_told_all(&self) -> bool {
+        self.is_still() && self.history.is_empty()
+    }
+
     /// A request arrived. It counts from here until [`Sampler::set`] says otherwise.
     pub fn arrived(&mut self, now_micros: u64) {
         self.advance(now_micros);

@@ -1,6 +1,7 @@
 //! All that one Function's requests share, as a synchronous state machine: endpoints, waiting requests, hand-shakes, samples. It
 //! lives behind one short lock; no I/O happens inside and time comes in as an argument.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,10 @@ pub struct State<W> {
     queue: Queue<W>,
     handshakes: Handshakes,
     ownership: Ownership,
+    /// Requests that other cells of the Function have at pods of this one, by uid.
+    elsewhere: BTreeMap<String, u32>,
+    /// The Function has no other cells.
+    alone: bool,
     sampler: Sampler,
     retries: RetryBudget,
     trace: Option<WakeTrace>,
@@ -68,6 +73,8 @@ impl<W> State<W> {
             queue: Queue::default(),
             handshakes: Handshakes::default(),
             ownership: Ownership::new(me),
+            elsewhere: BTreeMap::new(),
+            alone: true,
             sampler: Sampler::default(),
             retries: RetryBudget::default(),
             trace: None,
@@ -108,7 +115,8 @@ impl<W> State<W> {
     }
 
     fn refresh(&mut self, now: Instant) {
-        self.endpoints.occupy(|pod| self.ownership.occupied(pod));
+        let elsewhere = |pod: &str| self.elsewhere.get(pod).copied().unwrap_or(0);
+        self.endpoints.occupy(|pod| self.ownership.occupied(pod).saturating_add(elsewhere(pod)));
         self.endpoints.refresh(now, &self.handshakes, &self.config);
     }
 
@@ -164,12 +172,13 @@ impl<W> State<W> {
         self.retries.withdraw(micros / 1_000_000)
     }
 
-    /// Lets a request wait.
+    /// Lets a request wait. `others`: what waits in other cells of the Function, whose bounds are for all together.
     ///
     /// # Errors
     /// The Function's bounds on waiting requests would be passed.
-    pub fn wait(&mut self, now: Instant, seq: Seq, waiter: W, bytes: u64) -> Result<(), QueueError> {
-        let (count, max_bytes) = (self.config.pending_requests, self.config.pending_bytes);
+    pub fn wait(&mut self, now: Instant, seq: Seq, waiter: W, bytes: u64, others: Share) -> Result<(), QueueError> {
+        let count = self.config.pending_requests.saturating_sub(usize::try_from(others.requests).unwrap_or(usize::MAX));
+        let max_bytes = self.config.pending_bytes.saturating_sub(others.bytes);
         self.queue.push(seq, waiter, bytes, count, max_bytes)?;
         if self.endpoints.usable() == 0 && self.trace.is_none_or(|t| t.reachable.is_some()) {
             self.trace = Some(WakeTrace::new(now));
@@ -258,7 +267,7 @@ impl<W> State<W> {
             return Need::Nothing;
         }
         let revision_of = |uid: &str| self.pods.iter().find(|p| &*p.uid == uid).map(|p| p.revision.clone());
-        if let Some((scope, purpose)) = self.handshakes.expired(now) {
+        if let Some((scope, purpose)) = self.handshakes.expired(now, |scope| self.is_about(scope)) {
             let pods = || self.pods.iter().filter(|pod| covers(scope, &pod.revision, &pod.uid)).cloned().collect();
             match purpose {
                 DrainPurpose::Throttle => return Need::Restore { pods: pods() },
@@ -370,11 +379,13 @@ impl<W> State<W> {
 }
 
 mod cause;
+mod neighbours;
 mod owning;
 mod parked;
 mod slots;
 mod stepdown;
 
+pub use neighbours::Neighbours;
 pub use parked::Shown;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Crowds of waiting requests at one Function and their effect on itself and others; pods in memory, time paused.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use pilotlight_crds::workload::Protocol;
 use tokio::task::JoinHandle;
@@ -8,6 +10,7 @@ use super::*;
 use crate::endpoint::memory::MemoryNet;
 use crate::endpoint::stream::Dial;
 use crate::fixtures::{self, OneReplica};
+use crate::function::group::Group;
 use crate::index::ProbeCheck;
 use crate::limits::{Limits, Share};
 use crate::proxy::forwarded::Trust;
@@ -165,7 +168,7 @@ async fn a_crowd_whose_function_is_deleted_is_told_in_turns_and_nobody_joins_it(
     let world = World::new(Limits::default());
     let cell = world.function("hello", 0);
     let waiting = crowd(&cell, 1000).await;
-    cell.close();
+    Group::new(cell.clone()).close();
     assert_eq!(cell.load().1, 1000, "not all at once");
     let late = cell.admit(1, Instant::now()).await;
     assert_eq!(late.unwrap_err(), Refusal::FunctionDeleted);

@@ -89,13 +89,13 @@ async fn unpark(cell: Arc<FunctionCell>, name: Arc<str>, uid: Arc<str>) {
         Outcome::Back(turn) => {
             let millis = began.elapsed().as_millis();
             info!(function = %cell.key.name, namespace = %cell.key.namespace, pod = %name, millis, "gave a parked pod its function back");
-            cell.metrics.balance.unparks.inc();
+            cell.metrics().balance.unparks.inc();
             let targets = cell.lock().unparked(Instant::now(), &uid, turn);
             cell.probe(targets);
         }
         Outcome::Lost(why) => {
             warn!(function = %cell.key.name, namespace = %cell.key.namespace, pod = %name, error = why, "a parked pod cannot have its function back, another is asked for");
-            cell.metrics.balance.lost.inc();
+            cell.metrics().balance.lost.inc();
             cell.lock().lose(&uid);
         }
         Outcome::Later => cell.lock().ask_again(&uid),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pilotlight_crds::diagnosis::{Reason, WillItHealAlone};
 use pilotlight_crds::policy::Scaling;
+use pilotlight_crds::status::RouteStatus;
 use pilotlight_crds::{Function, condition};
 
 use super::pod::PodView;
@@ -60,8 +61,12 @@ pub struct FunctionConfig {
     pub port: Option<u16>,
     /// Host names that are the Function's beside its own.
     pub hostnames: Vec<Arc<str>>,
-    /// The revision that gets new requests; its Deployment has the same name.
+    /// The revision that gets new requests, or most of them; its Deployment has the same name.
     pub revision: Option<Arc<str>>,
+    /// The revisions that share new requests, where there are several; else empty.
+    pub split: Box<[Portion]>,
+    /// The author says which revisions have the traffic (`spec.traffic`): while they have no pod, requests wait, and those of others get none.
+    pub named: bool,
     /// That Deployment is not Pilotlight's own (`spec.targetRef`).
     pub adopts: bool,
     /// Replicas to wake to.
@@ -84,8 +89,28 @@ pub struct FunctionConfig {
     pub pending_bytes: u64,
     /// Who may send to its pods.
     pub owner: Option<Record>,
-    /// Reason and message of a `WorkloadReady=False` that speaks of the present generation.
-    pub failing: Option<(String, String)>,
+    /// What a `WorkloadReady=False` says that speaks of the present generation.
+    pub failing: Option<Failing>,
+}
+
+/// A revision's part of new requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// The revision.
+    pub revision: Arc<str>,
+    /// Of a hundred requests.
+    pub percent: u32,
+}
+
+/// Why the newest revision does not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// That revision; `None` where the status does not name it: then whichever gets requests.
+    pub revision: Option<Arc<str>>,
+    /// The condition's reason.
+    pub reason: String,
+    /// The condition's message.
+    pub message: String,
 }
 
 impl FunctionConfig {
@@ -99,6 +124,8 @@ impl FunctionConfig {
             port: route.map(|route| route.port).filter(|port| *port != 0),
             hostnames: hostnames(function),
             revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
+            split: route.map(split).unwrap_or_default(),
+            named: spec.names_revisions(),
             adopts: spec.target_ref.is_some(),
             wake_replicas: wake_replicas(&spec.scaling),
             limit: spec.concurrency.limit,
@@ -113,6 +140,39 @@ impl FunctionConfig {
             failing: failing(function),
         })
     }
+
+    /// The revisions that get new requests, each once, the main one first; none while there is no route.
+    pub fn portions(&self) -> Vec<Portion> {
+        if !self.split.is_empty() {
+            return self.split.to_vec();
+        }
+        self.revision.iter().map(|revision| Portion { revision: revision.clone(), percent: 100 }).collect()
+    }
+
+    /// The same for those who serve this revision.
+    #[must_use]
+    pub fn of_revision(self: &Arc<Self>, revision: Option<&Arc<str>>) -> Arc<Self> {
+        if self.revision.as_ref() == revision {
+            return self.clone();
+        }
+        Arc::new(Self { revision: revision.cloned(), ..Self::clone(self) })
+    }
+}
+
+/// The shares that the operator says, each revision once and only those that get something, the main one first.
+fn split(route: &RouteStatus) -> Box<[Portion]> {
+    let mut portions: Vec<Portion> = Vec::new();
+    for share in route.split.iter().filter(|share| share.percent > 0) {
+        match portions.iter_mut().find(|portion| *portion.revision == *share.revision) {
+            Some(portion) => portion.percent = portion.percent.saturating_add(share.percent),
+            None => portions.push(Portion { revision: share.revision.as_str().into(), percent: share.percent }),
+        }
+    }
+    if portions.len() < 2 {
+        return Box::default();
+    }
+    portions.sort_by_key(|portion| Some(&*portion.revision) != route.revision.as_deref());
+    portions.into()
 }
 
 /// Those that the operator gave it, as far as the author still asks for them.
@@ -137,21 +197,17 @@ fn seconds(value: u32) -> Option<Duration> {
     (value > 0).then(|| Duration::from_secs(u64::from(value)))
 }
 
-fn failing(function: &Function) -> Option<(String, String)> {
+fn failing(function: &Function) -> Option<Failing> {
     let status = function.status.as_ref()?;
     if status.observed_generation < function.metadata.generation {
         return None;
     }
-    // The condition speaks of the newest revision; the one that gets the traffic may be an older one that is well.
-    let active = status.route.as_ref().and_then(|route| route.revision.as_ref());
-    if status.latest_created_revision.is_some() && status.latest_created_revision.as_ref() != active {
-        return None;
-    }
-    status
-        .conditions
-        .iter()
-        .find(|c| c.type_ == condition::WORKLOAD_READY && c.status == "False")
-        .map(|c| (c.reason.clone(), c.message.clone()))
+    let failing = status.conditions.iter().find(|c| c.type_ == condition::WORKLOAD_READY && c.status == "False")?;
+    Some(Failing {
+        revision: status.latest_created_revision.as_deref().map(Arc::from),
+        reason: failing.reason.clone(),
+        message: failing.message.clone(),
+    })
 }
 
 /// Why the active revision does not start.
@@ -203,7 +259,9 @@ pub fn cause(config: &FunctionConfig, pods: &[Arc<PodView>]) -> Option<Cause> {
         }
         return Some(cause);
     }
-    let (reason, message) = config.failing.clone()?;
+    // The condition speaks of the newest revision; the one that gets the traffic may be an older one that is well.
+    let speaks = |failing: &&Failing| failing.revision.is_none() || failing.revision == config.revision;
+    let Failing { reason, message, .. } = config.failing.as_ref().filter(speaks)?.clone();
     // A failing probe says that the container runs: whether a pod was seen here yet or not, it may answer before the time is over.
     let may_heal = starting_well || reason == Reason::ProbeFailing.as_str();
     let certainty = if may_heal { Certainty::Healing } else { Certainty::Reported };

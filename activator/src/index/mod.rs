@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use pilotlight_crds::{Function, names};
 
 use claims::Claims;
-pub use function::{Cause, FunctionConfig, FunctionKey};
+pub use function::{Cause, FunctionConfig, FunctionKey, Portion};
 pub use pod::{PodBeacon, PodView, ProbeCheck};
 
 /// Functions and pods as last seen.

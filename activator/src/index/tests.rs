@@ -215,6 +215,41 @@ fn the_condition_counts_only_for_the_present_generation_and_without_better_knowl
 }
 
 #[test]
+fn the_condition_counts_for_the_newest_revision_alone_where_several_share_the_traffic() {
+    let config = FunctionConfig::from_function(&function(|f| {
+        f["status"]["latestCreatedRevision"] = json!("hello-3");
+        f["status"]["route"]["split"] =
+            json!([{"revision": "hello-2", "percent": 90}, {"revision": "hello-3", "percent": 10}]);
+        f["status"]["conditions"] = json!([{"type": "WorkloadReady", "status": "False", "reason": "QuotaExceeded",
+            "message": "m", "lastTransitionTime": "2024-01-01T00:00:00Z"}]);
+    }));
+    let config = Arc::new(config.unwrap());
+    let cause = |revision: &str| function::cause(&config.of_revision(Some(&revision.into())), &[]);
+    assert_eq!(cause("hello-2"), None);
+    assert_eq!(cause("hello-3").unwrap().certainty, Certainty::Reported);
+}
+
+#[test]
+fn shares_are_read_each_once_and_the_main_one_first() {
+    let portions = |split: Value| {
+        let config = FunctionConfig::from_function(&function(|f| f["status"]["route"]["split"] = split)).unwrap();
+        assert!(config.split.is_empty() || config.split[..] == config.portions());
+        let portions = config.portions().into_iter().map(|portion| (portion.revision.to_string(), portion.percent));
+        portions.collect::<Vec<_>>()
+    };
+    let part = |revision: &str, percent: u32| json!({"revision": revision, "percent": percent});
+    let read = |revision: &str, percent: u32| (revision.to_owned(), percent);
+    assert_eq!(portions(json!([])), [read("hello-2", 100)]);
+    let two = json!([part("hello-1", 40), part("hello-2", 30), part("hello-3", 0), part("hello-1", 30)]);
+    assert_eq!(portions(two), [read("hello-2", 30), read("hello-1", 70)]);
+    let odd = json!([part("hello-1", 0), part("hello-2", 100)]);
+    assert_eq!(portions(odd), [read("hello-2", 100)], "one is no split");
+    let mut routeless = function(|_| {});
+    routeless.status = None;
+    assert_eq!(FunctionConfig::from_function(&routeless).unwrap().portions(), []);
+}
+
+#[test]
 fn a_reported_probe_never_ends_a_wait() {
     let mut index = Index::default();
     index.apply_function(&function(|f| {

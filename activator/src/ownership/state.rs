@@ -98,6 +98,15 @@ impl Ownership {
         Self { me, ..Self::default() }
     }
 
+    /// The same knowledge, for one that has asked nobody yet.
+    pub fn for_another(&self) -> Self {
+        let mut other = self.clone();
+        if let Some(claim) = &mut other.claim {
+            claim.asked.clear();
+        }
+        other
+    }
+
     /// The epoch; the smallest number where there never was one.
     pub fn epoch(&self) -> i64 {
         self.record.as_ref().map_or(i64::MIN, |record| record.epoch)

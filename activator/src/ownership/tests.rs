@@ -294,6 +294,20 @@ fn an_owner_waits_for_everyone_and_counts_what_they_have() {
 }
 
 #[test]
+fn another_cell_goes_on_with_what_is_known_and_asks_for_itself() {
+    let now = Instant::now();
+    let mut first = Ownership::new(Some(peer(0).uid));
+    first.watch(now, Some(&record(1, 0, &[1, 2])));
+    assert_eq!(first.to_ask().len(), 2);
+    first.answered(1, "uid-1", BTreeMap::new());
+    first.answered(1, "uid-2", held(1));
+    let mut other = first.for_another();
+    assert!(other.may_send(1) && other.occupied(&pod(0)) == first.occupied(&pod(0)));
+    assert_eq!(other.to_ask().len(), 2);
+    assert!(other.asks(1, "uid-1").is_none() && other.asks(1, "uid-2").is_some());
+}
+
+#[test]
 fn who_yielded_is_not_confused_by_older_news() {
     let now = Instant::now();
     let mut other = Ownership::new(Some(peer(0).uid));

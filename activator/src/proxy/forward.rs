@@ -244,7 +244,7 @@ impl Attempts<'_> {
             }
             SendError::NotSent { request, .. } => {
                 if slot.line().is_none() {
-                    self.cell.metrics.balance.unsent.inc();
+                    self.cell.metrics().balance.unsent.inc();
                 }
                 *request
             }

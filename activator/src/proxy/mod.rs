@@ -1,5 +1,5 @@
-//! From a client's request to its response: find the Function, check, forward, and turn whatever went wrong into the one
-//! documented answer (invariant 1).
+//! From a client's request to its response: find the Function and which of its revisions answers, check, forward, and turn whatever went
+//! wrong into the one documented answer (invariant 1).
 
 pub mod body;
 #[cfg(test)]
@@ -97,16 +97,17 @@ pub async fn handle(
 ) -> Response<Body> {
     let at = Instant::now();
     let host = host_of(&request);
-    let cell = match target {
-        Target::Function(cell) => Some(cell.clone()),
+    let door = match target {
+        Target::Function(door) => Some(door.clone()),
         Target::Hosts(registry) => host.to_str().ok().and_then(|host| registry.lookup(host)),
     };
-    match &cell {
-        Some(cell) => cell.take_turn(at).await,
+    match &door {
+        Some(door) => door.take_turn(at).await,
         None => target.shared().turns().take_strangers(at).await,
     }
     let asked = Asked::of(request.headers());
-    let relayed = cell.as_ref().map_or(Ok(false), |cell| relay::arrived(cell, request.headers()));
+    let relayed = door.as_ref().map_or(Ok(false), |door| relay::arrived(door, request.headers()));
+    let cell = door.map(FunctionCell::choose);
     // Another activator's word is taken, as a trusted proxy's.
     let peer = if relayed == Ok(true) { Arc::new(peer.taken_at_its_word()) } else { peer };
     // Before anything is added to it.

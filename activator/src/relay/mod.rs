@@ -25,16 +25,16 @@ const INTERNAL_PREFIX: &str = "pilotlight-";
 ///
 /// # Errors
 /// It was meant for another activator.
-pub fn arrived(cell: &std::sync::Arc<FunctionCell>, headers: &HeaderMap) -> Result<bool, Refusal> {
+pub fn arrived(door: &std::sync::Arc<FunctionCell>, headers: &HeaderMap) -> Result<bool, Refusal> {
     let Some(value) = headers.get(HEADER_RELAY) else { return Ok(false) };
     let Some(mark) = Mark::parse(value) else { return Ok(false) };
-    let peers = &cell.shared().peers;
+    let peers = &door.shared().peers;
     if !peers.keys.verify(&mark) {
         return Ok(false);
     }
     match &peers.uid {
         Some(me) if **me == *mark.owner => {
-            cell.named_owner(mark.epoch);
+            door.named_owner(mark.epoch);
             Ok(true)
         }
         _ => Err(Refusal::NotTheOwner),

@@ -63,6 +63,9 @@ pub struct Line {
     /// The Function that it was for, where one was found.
     #[serde(flatten, serialize_with = "function")]
     pub function: Option<FunctionKey>,
+    /// The revision that it went to, where several share the Function's traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Box<str>>,
     /// Its method.
     #[serde(serialize_with = "method")]
     pub method: Method,
@@ -223,6 +226,7 @@ mod tests {
             request_id: HeaderValue::from_static("abc"),
             trace_id: Some(TraceContext::begin(0xab, 1, true)),
             function: Some(FunctionKey::new("shop", "hello")),
+            revision: Some("hello-2".into()),
             method: Method::GET,
             protocol: Version::HTTP_2,
             status: Some(StatusCode::OK),
@@ -239,12 +243,18 @@ mod tests {
         let json: serde_json::Value = serde_json::to_value(&line).unwrap();
         let expected = serde_json::json!({
             "time": "1970-01-01T00:00:00Z", "requestId": "abc", "traceId": "000000000000000000000000000000ab",
-            "namespace": "shop", "function": "hello", "method": "GET", "protocol": "2", "status": 200, "outcome": "complete",
+            "namespace": "shop", "function": "hello", "revision": "hello-2", "method": "GET", "protocol": "2", "status": 200, "outcome": "complete",
             "durationMs": 1.234, "queueMs": 0.0, "upstreamMs": 1.0, "receivedBytes": 1, "sentBytes": 2, "coldStart": true,
         });
         assert_eq!(json, expected);
-        let unknown = Line { function: None, trace_id: None, status: None, upstream: None, ..line };
+        let unknown = Line { function: None, revision: None, trace_id: None, status: None, upstream: None, ..line };
         let json = serde_json::to_string(&unknown).unwrap();
-        assert!(!json.contains("namespace") && !json.contains("traceId") && !json.contains("status"), "{json}");
+        assert!(
+            !json.contains("namespace")
+                && !json.contains("revision")
+                && !json.contains("traceId")
+                && !json.contains("status"),
+            "{json}"
+        );
     }
 }

@@ -144,7 +144,7 @@ impl Record {
         }
         self.attempt_failed("Refused");
         match &self.cell {
-            Some(cell) => cell.metrics.refused(reason),
+            Some(cell) => cell.metrics().refused(reason),
             None => {
                 self.shared.metrics.unrouted.inc();
             }
@@ -157,12 +157,12 @@ impl Record {
         if self.relayed {
             self.note_grpc_status(headers);
             if let Some(cell) = &self.cell {
-                cell.metrics.relayed();
+                cell.metrics().relayed();
             }
             return;
         }
         if let Some(cell) = &self.cell {
-            cell.metrics.answered(status);
+            cell.metrics().answered(status);
         }
         headers.insert(X_REQUEST_ID, self.request_id.clone());
         self.note_grpc_status(headers);
@@ -211,6 +211,7 @@ impl Record {
             request_id: self.request_id.clone(),
             trace_id: self.context,
             function: self.cell.as_ref().map(|cell| cell.key.clone()),
+            revision: self.cell.as_ref().and_then(|cell| cell.told_revision()).map(|revision| Box::from(&*revision)),
             method: self.method.clone(),
             protocol: self.version,
             status: self.status,
@@ -228,7 +229,7 @@ impl Record {
 
     fn count(&self, ended: Instant) {
         let Some(cell) = &self.cell else { return };
-        let metrics = &cell.metrics;
+        let metrics = cell.metrics();
         match self.status {
             Some(status) => metrics.finished(status, ended.saturating_duration_since(self.arrived)),
             None => {

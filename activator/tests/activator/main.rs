@@ -28,6 +28,7 @@ mod pressure;
 mod proxy;
 mod relay;
 mod retry;
+mod split;
 mod streams;
 mod telemetry;
 mod throttle;

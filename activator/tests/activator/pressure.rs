@@ -34,7 +34,7 @@ async fn broken() -> (FakePod, Arc<AtomicU32>) {
 }
 
 fn ejections(world: &World) -> u64 {
-    world.activator.registry.get(&key()).unwrap().metrics.balance.ejections.get()
+    world.activator.registry.get(&key()).unwrap().metrics().balance.ejections.get()
 }
 
 async fn until_usable(world: &World, pods: usize) {
@@ -105,7 +105,7 @@ async fn retries_end_with_their_budget() {
     let (bad, seen) = broken().await;
     world.pod(&bad);
     let cell = world.activator.registry.get(&key()).unwrap();
-    let balance = &cell.metrics.balance;
+    let balance = &cell.metrics().balance;
     let mut requests = 0;
     while balance.exhausted.get() == 0 {
         assert_eq!(send(world.get("/")).await.status, 502);

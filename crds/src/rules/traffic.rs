@@ -1,4 +1,4 @@
-//! Rules about which revision gets the traffic.
+//! Rules about which revisions get the traffic.
 
 use super::{FieldRule, rule};
 
@@ -15,6 +15,11 @@ pub(super) fn rules() -> Vec<FieldRule> {
             "spec.traffic[].revisionName",
             format!("self.matches('{REVISION}')"),
             "revisionName in spec.traffic must be the name of a revision, <function>-<number>: for example hello-3; status.revisions lists them",
+        ),
+        rule(
+            "spec.traffic",
+            "size(self) == 0 ? true : size(self) == 1 ? (!has(self[0].percent) || self[0].percent == 100) : self.all(t, has(t.percent)) && self.map(t, t.percent).sum() == 100",
+            "the percentages in spec.traffic must make 100, and each of several entries must have one: correct percent",
         ),
         rule(
             "",

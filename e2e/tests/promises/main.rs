@@ -27,6 +27,7 @@ mod runtime;
 mod scaling;
 mod schema;
 mod security;
+mod split;
 mod throttle;
 mod timeouts;
 mod traffic;

@@ -85,7 +85,7 @@ fn pin(name: &str) -> Value {
 async fn numbers(stage: &Stage) -> Result<Vec<u64>> {
     let selected = ListParams::default().labels(&format!("{LABEL_FUNCTION}=hello"));
     let found = stage.api::<Deployment>().list(&selected).await?;
-    let number = |deployment: &Deployment| Some(deployment.name_any().rsplit_once('-')?.1.parse().ok()?);
+    let number = |deployment: &Deployment| deployment.name_any().rsplit_once('-')?.1.parse().ok();
     let mut all: Vec<u64> = found.iter().filter_map(number).collect();
     all.sort_unstable();
     Ok(all)

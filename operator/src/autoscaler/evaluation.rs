@@ -24,9 +24,9 @@ use super::cluster::Cluster;
 use super::control::ControlClient;
 use super::decisions::DecisionLog;
 use super::events::ScalingEvent;
-use super::footprint;
 use super::inbox::{Inbox, News};
-use super::ledger::{FunctionKey, Ledger, Scene};
+use super::ledger::{FunctionKey, Ledger, Part};
+use super::looking::Look;
 use super::metrics::AutoscalerMetrics;
 use super::pods::PodChange;
 use super::progress::{Done, Progress, Versions};
@@ -130,7 +130,10 @@ impl<C: Cluster> Evaluation<C> {
                     self.show();
                 }
                 let functions = &self.functions;
-                let touched = self.ledger.hear(id, at, &batch, |key| functions.has(&key.namespace, &key.name));
+                let touched = self.ledger.hear(id, at, &batch, |key, heard| match &heard.revision {
+                    None => functions.has(&key.namespace, &key.name).then_some(Part::Main),
+                    Some(revision) => situation::part(&*functions.get(&key.namespace, &key.name)?, revision),
+                });
                 for key in touched.sampled {
                     self.look_again(&key, TICK_MILLIS, Trigger::Sample);
                 }
@@ -246,45 +249,30 @@ impl<C: Cluster> Evaluation<C> {
             self.board.forget(key);
         }
         let floors = self.inbox.floors(key);
-        let active = situation::active_revision(function);
-        let (active, others): (Vec<_>, Vec<_>) =
-            revisions.into_iter().partition(|revision| Some(revision.name.as_str()) == active);
+        self.ledger.retain_shares(key, |name| situation::part(function, name).is_some());
+        let mut parts = Vec::new();
+        let mut others = Vec::new();
+        for revision in revisions {
+            match situation::part(function, &revision.name) {
+                Some(Part::Main) => parts.insert(0, revision),
+                Some(Part::Share(_)) => parts.push(revision),
+                None => others.push(revision),
+            }
+        }
         let max = function.spec.scaling.max_replicas;
         let mut steps = situation::others(now, &others, &floors, max, &mut progress.out_of_use);
         let mut next = situation::next_out_of_use(now, &progress.out_of_use);
-        if let Some(active) = active.first() {
-            if let Some(event) = progress.notice_wake(key, active) {
-                self.tell(event);
-            }
+        if !parts.is_empty() {
             let pods = (self.pods)(&key.namespace, &key.name);
-            let rung = self.stand(key, function, active, &others, &pods, now);
-            let schedules = &function.spec.scaling.schedules;
-            let (scheduled, floor_until) = self.calendar.floor(key, schedules, jiff::Timestamp::now(), now);
-            let floor = situation::floor(floors.get(&active.name).copied(), self.inbox.fail_open(), scheduled);
-            let policy = situation::policy(function);
-            let floored = floor.as_ref().map_or(0, |floor| floor.replicas).max(policy.min_replicas) > 0;
-            let refused = self.refused(key, active, &pods);
-            let scene = Scene {
-                policy,
-                current: active.replicas,
-                ready: active.ready,
-                floor,
-                floor_until,
-                led_since: self.led_since(key),
-                rung,
-                available: situation::available(&function.spec, floored, |rung| refused.refuses(&active.name, rung)),
-                adaptive: function.spec.scaling.is_adaptive().then(|| {
-                    let target = self.target(key, function);
-                    let asked = footprint::asked(&function.spec, target.as_deref());
-                    footprint::expected(&asked, refused.is_rigid(&active.name))
-                }),
-            };
-            let wanted = situation::wanted(&function.spec, floored);
-            let (step, check) = self.decide(key, active, &scene, wanted, &pods, trigger, now);
-            next = [next, check].into_iter().flatten().min();
+            let all = others.iter().chain(&parts).map(|revision| revision.replicas).sum();
+            let look = Look { function, floors: &floors, pods: &pods, replicas: all, trigger, now };
+            let followed: Vec<_> = parts.iter().map(|revision| self.follow(key, &look, revision)).collect();
+            next = followed.iter().map(|(_, check)| *check).chain([next]).flatten().min();
+            let mut followed: Vec<_> = followed.into_iter().filter_map(|(step, _)| step).collect();
+            followed.sort_by_key(|step| step.to <= step.from);
             // Floors of new revisions come first, revisions out of use last.
             let at = steps.iter().take_while(|step| step.to > step.from).count();
-            steps.splice(at..at, step);
+            steps.splice(at..at, followed);
         }
         if let Some(next) = next {
             self.schedule.at(key, next, Trigger::Time);
@@ -352,7 +340,7 @@ impl<C: Cluster> Evaluation<C> {
     }
 
     /// Hands an event on; where nobody takes it in time it is only in the log.
-    fn tell(&self, event: ScalingEvent) {
+    pub(super) fn tell(&self, event: ScalingEvent) {
         if self.events.try_send(event).is_err() {
             debug!("An event about scaling was dropped");
         }

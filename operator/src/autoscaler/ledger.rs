@@ -29,6 +29,15 @@ impl FunctionKey {
     }
 }
 
+/// Which of a Function's revisions with traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    /// The one that gets all of it, or the most.
+    Main,
+    /// Another one, by its name.
+    Share(&'a str),
+}
+
 /// What a decision needs beside load.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
@@ -59,6 +68,8 @@ pub(super) struct Touched {
 
 #[derive(Debug)]
 struct Track {
+    /// Before this nobody would have told of it.
+    begun: Millis,
     windows: Windows,
     memory: Memory,
     /// How long the last wake took that an activator told of.
@@ -69,7 +80,8 @@ struct Track {
 
 impl Track {
     fn begin(now: Millis) -> Self {
-        Self { windows: Windows::default(), memory: Memory::beginning(now), start_millis: None, habit: None }
+        let (windows, memory) = (Windows::default(), Memory::beginning(now));
+        Self { begun: now, windows, memory, start_millis: None, habit: None }
     }
 }
 
@@ -79,6 +91,8 @@ pub(super) struct Ledger {
     coverage: Coverage,
     alignments: BTreeMap<ActivatorId, Alignment>,
     tracks: HashMap<FunctionKey, Track>,
+    /// Those of further revisions with traffic, where there are any.
+    shares: HashMap<FunctionKey, BTreeMap<String, Track>>,
     /// What activators whose stream has just begun told of the past, and when it was heard. Applied as one with their first second of the
     /// present: half of a past would be one that never was.
     pasts: HashMap<ActivatorId, Vec<(Millis, SampleBatch)>>,
@@ -111,13 +125,13 @@ impl Ledger {
         self.pasts.remove(&id);
     }
 
-    /// A batch arrived at `at`. `exists` tells which Functions there are; others are not kept.
+    /// A batch arrived at `at`. `part` tells what a sample is about; what is about nothing that exists is not kept.
     pub(super) fn hear(
         &mut self,
         id: ActivatorId,
         at: Millis,
         batch: &SampleBatch,
-        exists: impl Fn(&FunctionKey) -> bool,
+        part: impl for<'s> Fn(&FunctionKey, &'s FunctionSample) -> Option<Part<'s>>,
     ) -> Touched {
         let mut touched = Touched::default();
         if !self.alignments.contains_key(&id) {
@@ -133,12 +147,12 @@ impl Ledger {
                 }
                 _ => {
                     for (at, batch) in self.pasts.remove(&id).unwrap_or_default() {
-                        self.apply(id, at, &batch, &exists, &mut touched);
+                        self.apply(id, at, &batch, &part, &mut touched);
                     }
                 }
             }
         }
-        self.apply(id, at, batch, &exists, &mut touched);
+        self.apply(id, at, batch, &part, &mut touched);
         touched
     }
 
@@ -147,7 +161,7 @@ impl Ledger {
         id: ActivatorId,
         at: Millis,
         batch: &SampleBatch,
-        exists: &impl Fn(&FunctionKey) -> bool,
+        part: &impl for<'s> Fn(&FunctionKey, &'s FunctionSample) -> Option<Part<'s>>,
         touched: &mut Touched,
     ) {
         let Some(alignment) = self.alignments.get_mut(&id) else {
@@ -172,10 +186,8 @@ impl Ledger {
         let begun = self.begun.unwrap_or_default();
         for heard in &batch.functions {
             let key = FunctionKey::new(&heard.namespace, &heard.name);
-            if !exists(&key) {
-                continue;
-            }
-            let track = self.tracks.entry(key.clone()).or_insert_with(|| Track::begin(at));
+            let Some(part) = part(&key, heard) else { continue };
+            let track = track(&mut self.tracks, &mut self.shares, &key, part, at);
             track.start_millis = heard.start_millis.or(track.start_millis);
             let windows = &mut track.windows;
             if partial {
@@ -208,9 +220,9 @@ impl Ledger {
         }
     }
 
-    /// Decides for a Function and keeps what the decision hands on.
-    pub(super) fn decide(&mut self, key: &FunctionKey, now: Millis, scene: &Scene) -> Decision {
-        let track = self.tracks.entry(key.clone()).or_insert_with(|| Track::begin(now));
+    /// Decides for one revision of a Function and keeps what the decision hands on.
+    pub(super) fn decide(&mut self, key: &FunctionKey, part: Part<'_>, now: Millis, scene: &Scene) -> Decision {
+        let track = track(&mut self.tracks, &mut self.shares, key, part, now);
         let stable = scene.policy.stable_seconds();
         let oldest = Second::containing(now).minus(stable.saturating_mul(2));
         track.windows.forget_before(oldest);
@@ -229,11 +241,13 @@ impl Ledger {
             let (prices, learnt) = (&self.prices, habit.learnt());
             Some(Adaptive { since: ended, began, rung: scene.rung, footprint, prices, learnt })
         });
+        // Who has had a share since a moment ago was not silent before: its requests were another's, or nobody's.
+        let told_since = scene.led_since.map(|since| if part == Part::Main { since } else { since.max(track.begun) });
         let mut input = Input {
             now,
             policy: &scene.policy,
             load: &load,
-            span: scene.led_since.and_then(|since| later(self.coverage.span()?, since)),
+            span: told_since.and_then(|since| later(self.coverage.span()?, since)),
             settles_at: scene.led_since,
             current: scene.current,
             ready: scene.ready,
@@ -265,9 +279,35 @@ impl Ledger {
         }
     }
 
+    /// Forgets what was known of further revisions that have no traffic any more.
+    pub(super) fn retain_shares(&mut self, key: &FunctionKey, has_some: impl Fn(&str) -> bool) {
+        let Some(shares) = self.shares.get_mut(key) else { return };
+        shares.retain(|name, _| has_some(name));
+        if shares.is_empty() {
+            self.shares.remove(key);
+        }
+    }
+
     /// Forgets a Function.
     pub(super) fn forget(&mut self, key: &FunctionKey) {
         self.tracks.remove(key);
+        self.shares.remove(key);
+    }
+}
+
+fn track<'t>(
+    tracks: &'t mut HashMap<FunctionKey, Track>,
+    shares: &'t mut HashMap<FunctionKey, BTreeMap<String, Track>>,
+    key: &FunctionKey,
+    part: Part<'_>,
+    now: Millis,
+) -> &'t mut Track {
+    match part {
+        Part::Main => tracks.entry(key.clone()).or_insert_with(|| Track::begin(now)),
+        Part::Share(name) => {
+            let shares = shares.entry(key.clone()).or_default();
+            shares.entry(name.to_owned()).or_insert_with(|| Track::begin(now))
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! One look at the revision that gets the traffic: what it stands on, what was known of it before, and what is decided.
+//! One look at a revision with traffic: what it stands on, what was known of it before, and what is decided.
 //!
 //! What always holds: what a leader before knew is taken over before anything is decided or told about a Function, so it is never written over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,24 +21,72 @@ use super::cluster::Cluster;
 use super::evaluation::Evaluation;
 use super::footprint;
 use super::lead::Lead;
-use super::ledger::{FunctionKey, Scene};
+use super::ledger::{FunctionKey, Part, Scene};
 use super::refusals::{Refusals, Seen};
 use super::schedule::Trigger;
 use super::situation::{self, RevisionRead, Step, StepKind};
 
+/// What one look at a Function found that concerns each of its revisions with traffic.
+pub(super) struct Look<'a> {
+    pub(super) function: &'a Function,
+    pub(super) floors: &'a BTreeMap<String, u32>,
+    pub(super) pods: &'a [Arc<Pod>],
+    /// Over all revisions.
+    pub(super) replicas: u32,
+    pub(super) trigger: Trigger,
+    pub(super) now: Millis,
+}
+
 impl<C: Cluster> Evaluation<C> {
-    /// Takes note of what a Function stands on, and, at the first look at it, of what the leader before knew of it. Gives the rung of its pods.
-    pub(super) fn stand(
+    /// Looks at one revision with traffic: what is to be done about it, and when to look again. One that has but a part of it is never put on a rung between
+    /// Active and Zero.
+    pub(super) fn follow(
         &mut self,
         key: &FunctionKey,
-        function: &Function,
-        active: &RevisionRead,
-        others: &[RevisionRead],
-        pods: &[Arc<Pod>],
-        now: Millis,
-    ) -> Rung {
+        look: &Look<'_>,
+        revision: &RevisionRead,
+    ) -> (Option<Step>, Option<Millis>) {
+        let Look { function, pods, now, .. } = *look;
+        let main = situation::active_revision(function) == Some(&revision.name);
+        let rung = if main {
+            if let Some(event) = self.progress.entry(key.clone()).or_default().notice_wake(key, revision) {
+                self.tell(event);
+            }
+            self.stand(key, look, revision)
+        } else {
+            situation::rung(revision, pods)
+        };
+        let schedules = &function.spec.scaling.schedules;
+        let (scheduled, floor_until) = self.calendar.floor(key, schedules, jiff::Timestamp::now(), now);
+        let floor =
+            situation::floor(look.floors.get(&revision.name).copied(), main && self.inbox.fail_open(), scheduled);
+        let policy = situation::policy(function);
+        let floored = floor.as_ref().map_or(0, |floor| floor.replicas).max(policy.min_replicas) > 0;
+        let refused = if main { self.refused(key, revision, pods) } else { Refusals::default() };
+        let available = situation::available(&function.spec, floored, |rung| refused.refuses(&revision.name, rung));
+        let scene = Scene {
+            policy,
+            current: revision.replicas,
+            ready: revision.ready,
+            floor,
+            floor_until,
+            led_since: self.led_since(key),
+            rung,
+            available: if main { available } else { Rungs::PLAIN },
+            adaptive: function.spec.scaling.is_adaptive().then(|| {
+                let target = self.target(key, function);
+                let asked = footprint::asked(&function.spec, target.as_deref());
+                footprint::expected(&asked, refused.is_rigid(&revision.name))
+            }),
+        };
+        let wanted = if main { situation::wanted(&function.spec, floored) } else { Rungs::PLAIN };
+        self.decide(key, look, revision, &scene, wanted)
+    }
+
+    /// Takes note of what a Function stands on, and, at the first look at it, of what the leader before knew of it. Gives the rung of its pods.
+    fn stand(&mut self, key: &FunctionKey, look: &Look<'_>, active: &RevisionRead) -> Rung {
+        let Look { function, pods, replicas, now, .. } = *look;
         let rung = situation::rung(active, pods);
-        let replicas = others.iter().map(|other| other.replicas).sum::<u32>() + active.replicas;
         // Other revisions' pods are no idle ones.
         let on = if replicas > active.replicas { Rung::Active } else { rung };
         let target = self.target(key, function);
@@ -60,13 +109,13 @@ impl<C: Cluster> Evaluation<C> {
     }
 
     /// The Deployment that the Function took over, if it did.
-    pub(super) fn target(&self, key: &FunctionKey, function: &Function) -> Option<Arc<Deployment>> {
+    fn target(&self, key: &FunctionKey, function: &Function) -> Option<Arc<Deployment>> {
         let target = TargetRef::of(function)?;
         self.deployments.get(&key.namespace, &target.name)
     }
 
     /// What the cluster did not do with the pods of this revision, as far as it was tried or can be seen of them.
-    pub(super) fn refused(&self, key: &FunctionKey, active: &RevisionRead, pods: &[Arc<Pod>]) -> Refusals {
+    fn refused(&self, key: &FunctionKey, active: &RevisionRead, pods: &[Arc<Pod>]) -> Refusals {
         let mut own = pods.iter().filter(|pod| pod.labels().get(LABEL_REVISION) == Some(&active.name));
         if own.any(|pod| footprint::stays_rigid(pod)) {
             self.inbox.note(key, &active.name, Seen::Rigid);
@@ -75,7 +124,7 @@ impl<C: Cluster> Evaluation<C> {
     }
 
     /// Since when the activators see every request of a Function; it may lie ahead.
-    pub(super) fn led_since(&self, key: &FunctionKey) -> Option<Millis> {
+    fn led_since(&self, key: &FunctionKey) -> Option<Millis> {
         match self.inbox.lead(key)? {
             Lead::Elsewhere(_) => None,
             Lead::Always => Some(Millis(0)),
@@ -83,25 +132,26 @@ impl<C: Cluster> Evaluation<C> {
         }
     }
 
-    /// Decides for the revision that gets the traffic.
-    #[expect(clippy::too_many_arguments, reason = "what one look found")]
-    pub(super) fn decide(
+    /// Decides for a revision with traffic.
+    fn decide(
         &mut self,
         key: &FunctionKey,
+        look: &Look<'_>,
         active: &RevisionRead,
         scene: &Scene,
         wanted: Rungs,
-        pods: &[Arc<Pod>],
-        trigger: Trigger,
-        now: Millis,
     ) -> (Option<Step>, Option<Millis>) {
-        let decision = self.ledger.decide(key, now, scene);
+        let Look { pods, trigger, now, .. } = *look;
+        let part = situation::part(look.function, &active.name).unwrap_or(Part::Main);
+        let decision = self.ledger.decide(key, part, now, scene);
         let code = decision.reason.code();
-        self.metrics.decided(key, code, decision.replicas, active.replicas);
         let counts = (active.replicas, active.ready);
         let date = jiff::Timestamp::now();
         self.decisions.put(key, &active.name, counts, trigger, &decision, date);
-        self.board.put(key, &decision, self.ledger.habit(key), scene.adaptive.is_some(), (now, date));
+        if part == Part::Main {
+            self.metrics.decided(key, code, decision.replicas, active.replicas);
+            self.board.put(key, &decision, self.ledger.habit(key), scene.adaptive.is_some(), (now, date));
+        }
         debug!(
             function = %key.name, namespace = %key.namespace, revision = %active.name,
             replicas = decision.replicas, current = active.replicas, reason = %decision.reason,

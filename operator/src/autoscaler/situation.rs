@@ -1,6 +1,6 @@
 //! What a Function and its Deployments say that matters to scaling, and what is to be done about it. Pure.
 //!
-//! What always holds: of a Function's revisions only the route's follows load; one that proves itself is held at its floor; every
+//! What always holds: of a Function's revisions only the route's follow load; one that proves itself is held at its floor; every
 //! other goes to zero, once it has been out of use for a while, and only by a hand-shake.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use pilotlight_scaling::idle::{IdleReason, Rungs, Step as IdleStep};
 use pilotlight_scaling::{Cause, Decision, Floor, FloorReason, Metric, Millis, Policy, Rung};
 use std::sync::Arc;
 
+use super::ledger::Part;
 use super::parking::{self, can_be_parked, can_end, owes};
 use super::throttle::can_be_throttled;
 use crate::observe::{all_parked, all_throttled};
@@ -185,10 +186,25 @@ pub(super) fn floor(initial: Option<u32>, fail_open: bool, scheduled: Option<Flo
     scheduled.into_iter().chain(initial).chain(open).max_by_key(|floor| floor.replicas)
 }
 
-/// The revision that gets the traffic.
+/// The revision that gets the traffic, or the largest part of it.
 pub(super) fn active_revision(function: &Function) -> Option<&str> {
     let route = function.status.as_ref()?.route.as_ref()?;
     route.revision.as_deref()
+}
+
+/// The other revisions that get some, where several do.
+pub(super) fn sharing_revisions(function: &Function) -> impl Iterator<Item = &str> {
+    let route = function.status.as_ref().and_then(|status| status.route.as_ref());
+    let all = route.into_iter().flat_map(|route| &route.split).map(|share| share.revision.as_str());
+    all.filter(|name| Some(*name) != active_revision(function))
+}
+
+/// Which of the revisions with traffic this is; nothing where it is none of them.
+pub(super) fn part<'r>(function: &Function, revision: &'r str) -> Option<Part<'r>> {
+    if active_revision(function) == Some(revision) {
+        return Some(Part::Main);
+    }
+    sharing_revisions(function).any(|sharing| sharing == revision).then_some(Part::Share(revision))
 }
 
 /// Names of all revisions that a Function may have pods of, beside those in `floors`.
@@ -200,6 +216,7 @@ pub(super) fn revisions(function: &Function) -> impl Iterator<Item = &str> {
         .map(|revision| revision.name.as_str())
         .chain(status.and_then(|status| status.latest_created_revision.as_deref()))
         .chain(active_revision(function))
+        .chain(sharing_revisions(function))
 }
 
 /// Reads a Deployment, if it is one of the Function's.

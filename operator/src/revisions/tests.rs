@@ -13,7 +13,7 @@ struct World {
     deployments: BTreeMap<u64, (Revision, i32)>,
     remembered: BTreeMap<u64, Revision>,
     generation: i64,
-    pinned: Option<String>,
+    named: Vec<&'static str>,
 }
 
 fn revision(number: u64, hash: &str) -> Revision {
@@ -27,7 +27,7 @@ impl World {
             deployments: BTreeMap::new(),
             remembered: BTreeMap::new(),
             generation: 1,
-            pinned: None,
+            named: Vec::new(),
         }
     }
 
@@ -49,7 +49,7 @@ impl World {
             build: &|number| revision(number, hash.unwrap_or_default()),
             generation: Some(self.generation),
             status: &self.status,
-            pinned: self.pinned.as_deref(),
+            named: &self.named,
             deployments: &deployments,
             remembered: &self.remembered,
         })
@@ -172,14 +172,14 @@ fn old_revisions_go_at_zero_only_and_never_the_one_with_traffic() {
 #[test]
 fn a_revision_that_the_author_names_is_kept_before_it_has_the_traffic() {
     let mut world = World::new();
-    world.pinned = Some("hello-1".to_owned());
+    world.named = vec!["hello-1"];
     for n in 1..=8 {
         world.edit();
         world.route(n);
         world.step(&n.to_string());
     }
     assert_eq!(world.deployments.keys().copied().collect::<Vec<_>>(), [1, 3, 4, 5, 6, 7, 8]);
-    world.pinned = None;
+    world.named.clear();
     assert_eq!(world.step("8").discarded, [1]);
 }
 
@@ -197,7 +197,7 @@ fn a_damaged_annotation_does_not_make_a_number_twice() {
         build: &|number| revision(number, "c"),
         generation: Some(9),
         status: &world.status,
-        pinned: None,
+        named: &[],
         deployments: &[Arc::new(damaged)],
         remembered: &BTreeMap::new(),
     });

@@ -8,12 +8,12 @@ use pilotlight_crds::FunctionStatus;
 use pilotlight_crds::condition::{self, Desired};
 use pilotlight_crds::diagnosis::BeaconState;
 use pilotlight_crds::policy::{Beacon, IdleRung};
-use pilotlight_crds::status::{RevisionState, Rung};
+use pilotlight_crds::status::{RevisionState, RouteShare, Rung};
 
 use pilotlight_scaling::Rung as ScalingRung;
 
 use super::evidence::worst;
-use super::traffic::{Pin, Promotion};
+use super::traffic::{Promotion, Wish};
 use super::{StatusInput, Verdict};
 use crate::autoscaler::parking;
 use crate::contention::Field;
@@ -63,10 +63,10 @@ impl Say {
 pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now: &Time) {
     let workload = workload(input);
     let route = route(input);
-    let pinned = pinned(input);
-    let ready = ready(&workload, &route, pinned.as_ref(), input);
+    let named = named(input);
+    let ready = ready(&workload, &route, named.as_ref(), input);
     let active = active(status);
-    let stalled = [&workload, &route].into_iter().chain(&pinned).find(|say| say.stalled);
+    let stalled = [&workload, &route].into_iter().chain(&named).find(|say| say.stalled);
     let stalled = stalled.map(|say| Say { status: Some(true), ..say.clone() });
     let reconciling = if stalled.is_some() { None } else { reconciling(&workload, &route, input) };
     let generation = input.function.metadata.generation;
@@ -75,7 +75,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::WORKLOAD_READY, Some(workload)),
         (condition::ROUTE_READY, Some(route)),
         (condition::ACTIVE, Some(active)),
-        (condition::TRAFFIC_READY, pinned),
+        (condition::TRAFFIC_READY, named),
         (condition::HOSTNAMES_READY, hostnames(input)),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
@@ -98,32 +98,40 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
     }
 }
 
-/// What is said of the revision that the author names. The route's own condition is about the way there, and others count on that.
-fn pinned(input: &StatusInput<'_>) -> Option<Say> {
+/// What is said of the revisions that the author names. The route's own condition is about the way there, and others count on that.
+fn named(input: &StatusInput<'_>) -> Option<Say> {
     let traffic = input.traffic.revision.as_deref().unwrap_or("none");
-    let stays = |why: String| format!("spec.traffic names revision {why}: traffic stays with {traffic}");
+    let had = if input.traffic.split.is_empty() { traffic.to_owned() } else { shares(&input.traffic.split) };
+    let stays = |why: String| format!("spec.traffic names revision {why}: traffic stays with {had}");
     let remedy = "name another revision of status.revisions, or remove spec.traffic";
-    Some(match input.traffic.pin.as_ref()? {
-        Pin::Held(name) => {
+    Some(match input.traffic.wish.as_ref()? {
+        Wish::Granted if input.traffic.split.is_empty() => {
             let newest = input.verdicts.first().map_or("", |latest| &latest.name);
-            let message = format!("Revision {name} has the traffic, as spec.traffic says; the newest is {newest}");
+            let message = format!("Revision {traffic} has the traffic, as spec.traffic says; the newest is {newest}");
             Say::new(Some(true), condition::REVISION_PINNED, message)
         }
-        Pin::Proving(name) => Say::new(
+        Wish::Granted => Say::new(Some(true), condition::TRAFFIC_SPLIT, format!("The traffic goes to {had}")),
+        Wish::Proving(name) => Say::new(
             None,
             condition::REVISION_STARTING,
             stays(format!("{name}, which has yet to prove that it starts")),
         ),
-        Pin::Failed(name, why) => {
+        Wish::Failed(name, why) => {
             let why = why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
             let message = format!("{}; {remedy}", stays(format!("{name}, which did not start{why}")));
             Say::new(Some(false), condition::REVISION_FAILED, message).stalled()
         }
-        Pin::Missing(name) => {
+        Wish::Missing(name) => {
             let message = format!("{}; {remedy}", stays(format!("{name}, which does not exist")));
             Say::new(Some(false), condition::REVISION_MISSING, message).stalled()
         }
     })
+}
+
+/// `hello-3 (90 %), hello-4 (10 %)`.
+fn shares(split: &[RouteShare]) -> String {
+    let all: Vec<_> = split.iter().map(|share| format!("{} ({} %)", share.revision, share.percent)).collect();
+    all.join(", ")
 }
 
 /// What is said of the host names that the author asks for. What only other people can change comes first.
@@ -293,7 +301,7 @@ fn leads_somewhere(input: &StatusInput<'_>) -> bool {
     selects || input.observed.slice.is_some()
 }
 
-fn ready(workload: &Say, route: &Say, pinned: Option<&Say>, input: &StatusInput<'_>) -> Say {
+fn ready(workload: &Say, route: &Say, named: Option<&Say>, input: &StatusInput<'_>) -> Say {
     if workload.status == Some(false) {
         let older = input.traffic.revision.as_deref().filter(|traffic| {
             let latest = input.verdicts.first().map(|v| v.name.as_str());
@@ -309,8 +317,8 @@ fn ready(workload: &Say, route: &Say, pinned: Option<&Say>, input: &StatusInput<
     if route.status != Some(true) {
         return route.clone();
     }
-    if let Some(pinned) = pinned.filter(|pinned| pinned.status == Some(false)) {
-        return pinned.clone();
+    if let Some(named) = named.filter(|named| named.status == Some(false)) {
+        return named.clone();
     }
     if workload.status.is_none() {
         return workload.clone();

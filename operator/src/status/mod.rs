@@ -170,6 +170,7 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
         route: input.applied.port.as_ref().ok().map(|port| RouteStatus {
             port: *port,
             revision: input.traffic.revision.clone(),
+            split: input.traffic.split.clone(),
             target_port: None,
             owner: input.owner.cloned(),
         }),

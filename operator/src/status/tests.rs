@@ -1,6 +1,6 @@
 //! Conditions and verdicts over situations, as a table and as stories.
 
-mod pinned;
+mod named;
 mod rungs;
 mod target;
 mod warnings;
@@ -109,8 +109,11 @@ impl Situation {
         let now = Timestamp::from_second(self.now).unwrap();
         let verdicts = judge("hello", &self.wanted, &self.observed, now);
         let current = self.observed.status.route.as_ref().and_then(|route| route.revision.as_deref());
-        let traffic =
-            Traffic::decide(&self.function.spec, &TrafficInput { verdicts: &verdicts, current, promoting: None });
+        let split = self.observed.status.route.as_ref().map(|route| route.split.clone()).unwrap_or_default();
+        let traffic = Traffic::decide(
+            &self.function.spec,
+            &TrafficInput { verdicts: &verdicts, current, split: &split, promoting: None },
+        );
         let status = build(&StatusInput {
             function: &self.function,
             observed: &self.observed,
@@ -383,7 +386,7 @@ fn traffic_moves_when_the_new_revision_has_as_many_pods_or_after_a_while() {
     let decide = |new: i32, waited: u64| {
         let verdicts = [verdict(2, new), verdict(1, 5)];
         let promoting = Some(("hello-2", Duration::from_secs(waited)));
-        Traffic::decide(&spec, &TrafficInput { verdicts: &verdicts, current: Some("hello-1"), promoting })
+        Traffic::decide(&spec, &TrafficInput { verdicts: &verdicts, current: Some("hello-1"), split: &[], promoting })
     };
     let early = decide(1, 0);
     assert_eq!(early.revision.as_deref(), Some("hello-1"));

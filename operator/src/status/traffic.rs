@@ -1,11 +1,11 @@
-//! Which revision gets the traffic.
+//! Which revisions get the traffic.
 //!
-//! Pure. What always holds: traffic goes to the newest revision that proved itself, and moves there only when enough of its
-//! pods are ready for the load that the old one bears, or the wait for them was long enough. Where the author names a revision it goes there at once,
-//! but never to one that has not proved itself while that can be tried.
+//! Pure. What always holds: where the author names none, traffic goes to the newest revision that proved itself, and moves there only when
+//! enough of its pods are ready for the load that the old one bears, or the wait for them was long enough. What the author says is done at once and as a
+//! whole, or traffic stays as it was: never does any go to a revision that has not proved itself while that can be tried.
 
 use pilotlight_crds::FunctionSpec;
-use pilotlight_crds::status::RevisionState;
+use pilotlight_crds::status::{RevisionState, RouteShare};
 use std::time::Duration;
 
 use super::Verdict;
@@ -13,15 +13,17 @@ use super::Verdict;
 /// How long a ready revision waits for as many ready pods as the old one has.
 pub const PROMOTION_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Which revision gets the traffic, and which is being made ready for it.
+/// Which revisions get the traffic, and which is being made ready for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// The revision that gets it now.
+    /// The revision that gets it now, or the largest part of it.
     pub revision: Option<String>,
+    /// How it is shared where several get some, `revision` first; else empty.
+    pub split: Vec<RouteShare>,
     /// The revision that needs pods for it.
     pub promotion: Option<Promotion>,
-    /// What became of the revision that the author names.
-    pub pin: Option<Pin>,
+    /// What became of what the author says.
+    pub wish: Option<Wish>,
 }
 
 /// A revision that needs pods for the traffic that it will have, or has since a moment ago.
@@ -33,16 +35,16 @@ pub struct Promotion {
     pub replicas: u32,
 }
 
-/// What became of the revision that the author names in `spec.traffic`.
+/// What became of what the author says in `spec.traffic`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pin {
-    /// It has the traffic.
-    Held(String),
-    /// It has yet to prove itself.
+pub enum Wish {
+    /// It is so.
+    Granted,
+    /// This revision has yet to prove itself.
     Proving(String),
-    /// It did not start, and why.
+    /// This revision did not start, and why.
     Failed(String, Option<String>),
-    /// There is none of that name.
+    /// There is none of this name.
     Missing(String),
 }
 
@@ -51,8 +53,10 @@ pub enum Pin {
 pub struct TrafficInput<'a> {
     /// What the revisions have proved, newest first.
     pub verdicts: &'a [Verdict],
-    /// The revision that had the traffic.
+    /// The revision that had the traffic, or the largest part of it.
     pub current: Option<&'a str>,
+    /// How it was shared, if it was.
+    pub split: &'a [RouteShare],
     /// The revision of the last [`Promotion`], if it has not ended, and how long it has lasted.
     pub promoting: Option<(&'a str, Duration)>,
 }
@@ -60,69 +64,102 @@ pub struct TrafficInput<'a> {
 impl Traffic {
     /// Decides.
     pub fn decide(spec: &FunctionSpec, input: &TrafficInput<'_>) -> Self {
-        match spec.pinned_revision() {
-            Some(name) => pinned(spec, name, input),
-            None => newest(spec, input),
-        }
+        if spec.names_revisions() { named(spec, input) } else { newest(spec, input) }
+    }
+
+    /// Whether the revision gets requests.
+    pub fn has(&self, name: &str) -> bool {
+        self.revision.as_deref() == Some(name) || self.split.iter().any(|share| share.revision == name)
     }
 }
 
 fn newest(spec: &FunctionSpec, input: &TrafficInput<'_>) -> Traffic {
-    // Nothing tries a revision that starts with no pod but a request: it gets the requests at once.
-    let eligible = |v: &&Verdict| {
-        v.state == RevisionState::Ready || (v.state == RevisionState::Pending && spec.scaling.initial_replicas == 0)
-    };
-    let Some(next) = input.verdicts.iter().find(eligible).or(input.verdicts.first()) else {
-        return Traffic::default();
-    };
+    let Some(next) = newest_proved(spec, input) else { return Traffic::default() };
     let settled = Traffic { revision: Some(next.name.clone()), ..Traffic::default() };
     let Some(old) = input.current_but(&next.name) else { return settled };
     let needed = ready(old).min(spec.scaling.max_replicas);
     if next.state != RevisionState::Ready || ready(next) >= needed || input.waited(&next.name) >= PROMOTION_PATIENCE {
         return settled;
     }
-    Traffic {
-        revision: Some(old.name.clone()),
-        promotion: Some(Promotion { revision: next.name.clone(), replicas: needed }),
-        pin: None,
-    }
+    let promotion = Some(Promotion { revision: next.name.clone(), replicas: needed });
+    Traffic { promotion, ..as_it_is(spec, input) }
 }
 
-fn pinned(spec: &FunctionSpec, name: &str, input: &TrafficInput<'_>) -> Traffic {
-    let name = name.to_owned();
-    let Some(chosen) = input.verdicts.iter().find(|v| v.name == name) else {
-        return Traffic { pin: Some(Pin::Missing(name)), ..as_it_is(spec, input) };
+/// The newest revision that may have traffic. Nothing tries one that starts with no pod but a request: it gets the requests at once.
+fn newest_proved<'a>(spec: &FunctionSpec, input: &TrafficInput<'a>) -> Option<&'a Verdict> {
+    let eligible = |v: &&Verdict| {
+        v.state == RevisionState::Ready || (v.state == RevisionState::Pending && spec.scaling.initial_replicas == 0)
     };
-    let has_it = input.current == Some(chosen.name.as_str());
+    input.verdicts.iter().find(eligible).or(input.verdicts.first())
+}
+
+fn named(spec: &FunctionSpec, input: &TrafficInput<'_>) -> Traffic {
+    let mut split: Vec<RouteShare> = Vec::new();
+    for target in &spec.traffic {
+        let percent = target.percent.unwrap_or(100);
+        let chosen = match &target.revision_name {
+            _ if percent == 0 => continue,
+            None => newest_proved(spec, input),
+            Some(name) => match chosen(spec, name, input) {
+                Ok(chosen) => Some(chosen),
+                Err(kept) => return *kept,
+            },
+        };
+        let Some(chosen) = chosen else { continue };
+        match split.iter_mut().find(|share| share.revision == chosen.name) {
+            Some(share) => share.percent += percent,
+            None => split.push(RouteShare { revision: chosen.name.clone(), percent }),
+        }
+    }
+    // Among equals the one that has it already: what is known of its load goes on.
+    split.sort_by_key(|share| {
+        (std::cmp::Reverse(share.percent), input.current != Some(share.revision.as_str()), share.revision.clone())
+    });
+    let Some(first) = split.first().map(|share| share.revision.clone()) else { return newest(spec, input) };
+    let alone = split.len() == 1;
+    Traffic {
+        promotion: input.verdicts.iter().find(|v| alone && v.name == first).and_then(|v| taking_over(spec, v, input)),
+        revision: Some(first),
+        split: if alone { Vec::new() } else { split },
+        wish: Some(Wish::Granted),
+    }
+}
+
+/// The revision of this name, if it may have traffic; else what happens instead.
+fn chosen<'a>(spec: &FunctionSpec, name: &str, input: &TrafficInput<'a>) -> Result<&'a Verdict, Box<Traffic>> {
+    let stays = |wish: Wish| Traffic { wish: Some(wish), ..as_it_is(spec, input) };
+    let Some(chosen) = input.verdicts.iter().find(|v| v.name == name) else {
+        return Err(Box::new(stays(Wish::Missing(name.to_owned()))));
+    };
+    let has_some = input.current == Some(name) || input.split.iter().any(|share| share.revision == name);
+    let replicas = spec.scaling.initial_replicas;
     match chosen.state {
-        RevisionState::Failed if !has_it => {
-            Traffic { pin: Some(Pin::Failed(name, chosen.reason.clone())), ..as_it_is(spec, input) }
+        RevisionState::Failed if !has_some => {
+            Err(Box::new(stays(Wish::Failed(name.to_owned(), chosen.reason.clone()))))
         }
-        RevisionState::Pending if !has_it && spec.scaling.initial_replicas > 0 => {
-            let replicas = spec.scaling.initial_replicas;
-            Traffic {
-                promotion: Some(Promotion { revision: name.clone(), replicas }),
-                pin: Some(Pin::Proving(name)),
-                ..as_it_is(spec, input)
-            }
+        RevisionState::Pending if !has_some && replicas > 0 => {
+            let promotion = Some(Promotion { revision: name.to_owned(), replicas });
+            Err(Box::new(Traffic { promotion, ..stays(Wish::Proving(name.to_owned())) }))
         }
-        _ => {
-            Traffic { promotion: beside(spec, chosen, input), revision: Some(name.clone()), pin: Some(Pin::Held(name)) }
-        }
+        _ => Ok(chosen),
     }
 }
 
-/// Where the traffic is, as long as there is such a revision.
+/// Where the traffic is, as long as there are such revisions.
 fn as_it_is(spec: &FunctionSpec, input: &TrafficInput<'_>) -> Traffic {
-    match input.verdicts.iter().find(|v| Some(v.name.as_str()) == input.current) {
-        Some(current) => Traffic { revision: Some(current.name.clone()), ..Traffic::default() },
-        None => newest(spec, input),
-    }
+    let exists = |name: &str| input.verdicts.iter().any(|v| v.name == name);
+    let Some(current) = input.current.filter(|current| exists(current)) else {
+        let next = newest_proved(spec, input).map(|next| next.name.clone());
+        return Traffic { revision: next, ..Traffic::default() };
+    };
+    let whole = input.split.iter().all(|share| exists(&share.revision));
+    let split = if whole { input.split.to_vec() } else { Vec::new() };
+    Traffic { revision: Some(current.to_owned()), split, ..Traffic::default() }
 }
 
-/// What a revision that has the traffic since a moment ago needs, for the load that others bore until then.
-fn beside(spec: &FunctionSpec, chosen: &Verdict, input: &TrafficInput<'_>) -> Option<Promotion> {
-    let begins = input.current_but(&chosen.name).is_some();
+/// What a revision that has all the traffic since a moment ago needs, for the load that others bore until then.
+fn taking_over(spec: &FunctionSpec, chosen: &Verdict, input: &TrafficInput<'_>) -> Option<Promotion> {
+    let begins = input.current_but(&chosen.name).is_some() || !input.split.is_empty();
     let goes_on = input.promoting.is_some_and(|(name, _)| name == chosen.name);
     if !(begins || goes_on) || input.waited(&chosen.name) >= PROMOTION_PATIENCE {
         return None;

@@ -38,6 +38,13 @@ pub(super) struct Turns {
     stuck: bool,
 }
 
+impl Turns {
+    /// What another cell goes on with. Whoever asked for the function did so for the cell that the pod was in.
+    pub(super) fn hand_over(&mut self) -> Self {
+        Self { asked: None, ..std::mem::take(self) }
+    }
+}
+
 /// The parked pods of the active revision.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asleep {

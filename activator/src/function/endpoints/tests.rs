@@ -204,7 +204,7 @@ fn step(bench: &mut Bench, op: Op) {
                 ttl_millis: 0,
                 wait_millis: 0,
             };
-            bench.handshakes.open(&request, bench.now);
+            bench.handshakes.open(&request, bench.now, true);
             bench.refresh();
         }
         Op::EndDrain => {

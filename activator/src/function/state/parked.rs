@@ -81,7 +81,7 @@ impl<W> State<W> {
         for (uid, turn) in parked {
             self.endpoints.found_parked(uid, *turn);
         }
-        self.handshakes.fenced(asked, DrainPurpose::Park);
+        self.fence(asked, DrainPurpose::Park);
         self.refresh(now);
     }
 }

@@ -12,10 +12,12 @@ use crate::index::PodView;
 use super::State;
 
 impl<W> State<W> {
-    /// Answers a drain request of the operator.
-    pub fn drain(&mut self, now: Instant, request: &DrainRequest) -> DrainResponse {
+    /// Answers a drain request of the operator. `concerned`: it is about this cell's revision or pods; else only requests at the pods in scope
+    /// keep it from agreeing.
+    pub fn drain(&mut self, now: Instant, request: &DrainRequest, concerned: bool) -> DrainResponse {
         let in_flight = self.endpoints.in_flight_of(&request.scope);
         let queued = match request.scope {
+            _ if !concerned => 0,
             DrainScope::All { .. } => self.queued(),
             DrainScope::Pods { .. } if request.purpose == DrainPurpose::Park => self.queued(),
             // Whichever pod it is, it may be the one that they wait for.
@@ -23,18 +25,18 @@ impl<W> State<W> {
             DrainScope::Pods { .. } => 0,
         };
         // Samples are told when a second is over: what happened since, whoever decided does not know.
-        let unheard = request.purpose != DrainPurpose::Remove && self.was_asked_lately(now);
+        let unheard = concerned && request.purpose != DrainPurpose::Remove && self.was_asked_lately(now);
         if in_flight > 0 || queued > 0 || unheard {
             return DrainResponse::Busy { in_flight, queued };
         }
-        self.begin_drain(now, request);
+        self.begin_drain(now, request, concerned);
         DrainResponse::Drained
     }
 
     /// Sends nothing more to the pods in scope, though requests are in flight at them. [`Self::in_flight_at`] tells when they have ended.
-    pub fn begin_drain(&mut self, now: Instant, request: &DrainRequest) {
+    pub fn begin_drain(&mut self, now: Instant, request: &DrainRequest, concerned: bool) {
         let expires = now + Duration::from_millis(request.ttl_millis);
-        self.handshakes.open(request, expires);
+        self.handshakes.open(request, expires, concerned);
         if request.purpose == DrainPurpose::Park {
             self.endpoints.agree(&request.scope);
         }
@@ -69,13 +71,13 @@ impl<W> State<W> {
 
     /// The CPU was given back to the pods of every throttling that had run out at `asked`: none of them can happen any more.
     pub fn restored(&mut self, now: Instant, asked: Instant) {
-        self.handshakes.fenced(asked, DrainPurpose::Throttle);
+        self.fence(asked, DrainPurpose::Throttle);
         self.refresh(now);
     }
 
     /// A fence that began at `asked` succeeded. `gone`: the step down had happened.
     pub fn fenced(&mut self, now: Instant, asked: Instant, gone: bool) {
-        for scope in self.handshakes.fenced(asked, DrainPurpose::Remove) {
+        for scope in self.fence(asked, DrainPurpose::Remove) {
             if gone {
                 self.endpoints.condemn(&scope, now + CONDEMNED_FOR);
             }

@@ -51,7 +51,7 @@ impl Bench {
         let seq = self.state.arrive(self.now);
         let slot = self.state.take_slot(self.now, seq);
         if slot.is_none() {
-            self.state.wait(self.now, seq, seq, 10).unwrap();
+            self.state.wait(self.now, seq, seq, 10, Share::default()).unwrap();
         }
         (seq, slot)
     }
@@ -66,7 +66,7 @@ impl Bench {
             ttl_millis,
             wait_millis: 0,
         };
-        self.state.drain(self.now, &request)
+        self.state.drain(self.now, &request, true)
     }
 
     fn later(&mut self, millis: u64) {

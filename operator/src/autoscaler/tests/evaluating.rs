@@ -34,6 +34,12 @@ pub(super) struct Bench {
     shutdown: CancellationToken,
 }
 
+impl Bench {
+    pub(super) async fn event(&mut self) -> Option<ScalingEvent> {
+        self.events.recv().await
+    }
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
         self.shutdown.cancel();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::listening::batch;
 use crate::autoscaler::accounts::{Accounts, Standing};
 use crate::autoscaler::board::{self, Board};
-use crate::autoscaler::ledger::{FunctionKey, Ledger, Scene};
+use crate::autoscaler::ledger::{FunctionKey, Ledger, Part, Scene};
 
 const A: ActivatorId = ActivatorId(1);
 const FOOTPRINT: Footprint = Footprint { memory_mib: 128, cpu_milli: 100, parked_mib: Some(2) };
@@ -61,9 +61,9 @@ impl Leader {
     fn new(since: i64, rung: Rung) -> Self {
         let mut ledger = Ledger::default();
         ledger.join(A, Millis(BEGIN), Origin::Unknown);
-        ledger.hear(A, Millis(BEGIN), &batch(0, true), |_| true);
+        ledger.hear(A, Millis(BEGIN), &batch(0, true), |_, _| Some(Part::Main));
         for age in (1..=60).rev() {
-            ledger.hear(A, Millis(BEGIN), &batch(age * 1000, false), |_| true);
+            ledger.hear(A, Millis(BEGIN), &batch(age * 1000, false), |_, _| Some(Part::Main));
         }
         let board = Board::new(Arc::new(Accounts::default()));
         let available = Rungs::PLAIN;
@@ -112,7 +112,7 @@ impl Leader {
             available: self.available,
             adaptive: self.adaptive.then_some(FOOTPRINT),
         };
-        let decision = self.ledger.decide(&key(), now, &scene);
+        let decision = self.ledger.decide(&key(), Part::Main, now, &scene);
         self.board.put(&key(), &decision, self.ledger.habit(&key()), self.adaptive, (now, date));
         decision
     }
@@ -126,7 +126,7 @@ impl Leader {
             // What is seen of the cluster comes before the sample of the second.
             self.rung = Rung::Active;
         }
-        self.ledger.hear(A, now, &second(requests, woken), |_| true);
+        self.ledger.hear(A, now, &second(requests, woken), |_, _| Some(Part::Main));
         let decision = self.decide();
         if decision.rung != self.rung && (decision.replicas == 0 || decision.replicas == 1) {
             self.rung = decision.rung;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::listening::batch;
 use crate::autoscaler::ActivatorView;
-use crate::autoscaler::ledger::{FunctionKey, Ledger, Scene, Touched};
+use crate::autoscaler::ledger::{FunctionKey, Ledger, Part, Scene, Touched};
 use crate::autoscaler::registry::{Change, Registry};
 use crate::autoscaler::situation::{RevisionRead, SUPERSEDED_MILLIS, others};
 
@@ -156,11 +156,11 @@ fn at(second: u64) -> Millis {
 fn replayed_history_lets_a_new_leader_decide_at_once() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
-    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    ledger.hear(A, at(0), &batch(0, true), |_, _| Some(Part::Main));
     for age in (0..=61).rev() {
-        ledger.hear(A, at(1), &with_load(age * 1000, 35), |_| true);
+        ledger.hear(A, at(1), &with_load(age * 1000, 35), |_, _| Some(Part::Main));
     }
-    let decision = ledger.decide(&key(), at(1), &scene(8));
+    let decision = ledger.decide(&key(), Part::Main, at(1), &scene(8));
     assert_eq!(decision.replicas, 4, "{}", decision.reason);
 }
 
@@ -168,32 +168,32 @@ fn replayed_history_lets_a_new_leader_decide_at_once() {
 fn silence_from_before_the_route_led_to_the_activators_is_no_idle_time() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
-    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    ledger.hear(A, at(0), &batch(0, true), |_, _| Some(Part::Main));
     for age in (0..=61).rev() {
-        ledger.hear(A, at(1), &batch(age * 1000, false), |_| true);
+        ledger.hear(A, at(1), &batch(age * 1000, false), |_, _| Some(Part::Main));
     }
     let led = |since| Scene { led_since: since, ..scene(1) };
-    assert_eq!(ledger.decide(&key(), at(1), &led(None)).replicas, 1);
-    assert_eq!(ledger.decide(&key(), at(1), &led(Some(at(0)))).replicas, 1);
+    assert_eq!(ledger.decide(&key(), Part::Main, at(1), &led(None)).replicas, 1);
+    assert_eq!(ledger.decide(&key(), Part::Main, at(1), &led(Some(at(0)))).replicas, 1);
     for second in 2..=60 {
-        ledger.hear(A, at(second), &batch(0, false), |_| true);
-        assert_eq!(ledger.decide(&key(), at(second), &led(Some(at(0)))).replicas, 1, "after {second} s");
+        ledger.hear(A, at(second), &batch(0, false), |_, _| Some(Part::Main));
+        assert_eq!(ledger.decide(&key(), Part::Main, at(second), &led(Some(at(0)))).replicas, 1, "after {second} s");
     }
     for second in 61..=64 {
-        ledger.hear(A, at(second), &batch(0, false), |_| true);
+        ledger.hear(A, at(second), &batch(0, false), |_, _| Some(Part::Main));
     }
-    assert_eq!(ledger.decide(&key(), at(64), &led(Some(at(0)))).replicas, 0);
+    assert_eq!(ledger.decide(&key(), Part::Main, at(64), &led(Some(at(0)))).replicas, 0);
 }
 
 #[test]
 fn without_history_a_new_leader_waits_for_a_whole_window() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
-    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    ledger.hear(A, at(0), &batch(0, true), |_, _| Some(Part::Main));
     let mut lowered_at = None;
     for second in 1..200 {
-        ledger.hear(A, at(second), &with_load(0, 35), |_| true);
-        if ledger.decide(&key(), at(second), &scene(8)).replicas < 8 {
+        ledger.hear(A, at(second), &with_load(0, 35), |_, _| Some(Part::Main));
+        if ledger.decide(&key(), Part::Main, at(second), &scene(8)).replicas < 8 {
             lowered_at = Some(second);
             break;
         }
@@ -207,15 +207,15 @@ fn one_activator_that_is_not_heard_keeps_all_replicas() {
     ledger.join(A, at(0), Origin::Unknown);
     ledger.join(B, at(0), Origin::Unknown);
     for second in 1..300 {
-        ledger.hear(A, at(second), &batch(0, false), |_| true);
-        let decision = ledger.decide(&key(), at(second), &scene(3));
+        ledger.hear(A, at(second), &batch(0, false), |_, _| Some(Part::Main));
+        let decision = ledger.decide(&key(), Part::Main, at(second), &scene(3));
         assert_eq!(decision.replicas, 3, "second {second}: {}", decision.reason);
     }
     ledger.depart(B, at(300));
     let mut zero_at = None;
     for second in 300..500 {
-        ledger.hear(A, at(second), &batch(0, false), |_| true);
-        if ledger.decide(&key(), at(second), &scene(3)).replicas == 0 {
+        ledger.hear(A, at(second), &batch(0, false), |_, _| Some(Part::Main));
+        if ledger.decide(&key(), Part::Main, at(second), &scene(3)).replicas == 0 {
             zero_at = Some(second);
             break;
         }
@@ -228,8 +228,8 @@ fn the_list_of_routes_is_no_second_of_silence() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
     for second in 1..200 {
-        ledger.hear(A, at(second), &batch(0, true), |_| true);
-        assert_eq!(ledger.decide(&key(), at(second), &scene(1)).replicas, 1);
+        ledger.hear(A, at(second), &batch(0, true), |_, _| Some(Part::Main));
+        assert_eq!(ledger.decide(&key(), Part::Main, at(second), &scene(1)).replicas, 1);
     }
 }
 
@@ -237,20 +237,20 @@ fn the_list_of_routes_is_no_second_of_silence() {
 fn a_poke_asks_for_slots_at_once_and_is_no_second() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
-    ledger.hear(A, at(1), &with_load(0, 10), |_| true);
+    ledger.hear(A, at(1), &with_load(0, 10), |_, _| Some(Part::Main));
     let mut poke = with_load(0, 10);
     poke.poke = true;
     poke.functions[0].queued = 25;
     let now = Millis(at(1).0 + 300);
-    let touched = ledger.hear(A, now, &poke, |_| true);
+    let touched = ledger.hear(A, now, &poke, |_, _| Some(Part::Main));
     assert_eq!(touched.poked, [key()]);
-    let decision = ledger.decide(&key(), now, &scene(1));
+    let decision = ledger.decide(&key(), Part::Main, now, &scene(1));
     assert_eq!(decision.replicas, 4, "{}", decision.reason);
     assert_eq!(decision.reason.code(), "Queue");
     // The next second, whatever its phase, says that nothing waits any more.
     let now = Millis(at(1).0 + 1_000);
-    ledger.hear(A, now, &with_load(0, 10), |_| true);
-    let decision = ledger.decide(&key(), now, &scene(4));
+    ledger.hear(A, now, &with_load(0, 10), |_, _| Some(Part::Main));
+    let decision = ledger.decide(&key(), Part::Main, now, &scene(4));
     assert_ne!(decision.reason.code(), "Queue", "{}", decision.reason);
 }
 
@@ -258,7 +258,7 @@ fn a_poke_asks_for_slots_at_once_and_is_no_second() {
 fn a_function_that_does_not_exist_is_not_kept() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
-    let touched = ledger.hear(A, at(1), &with_load(0, 10), |_| false);
+    let touched = ledger.hear(A, at(1), &with_load(0, 10), |_, _| None);
     assert!(touched.sampled.is_empty() && touched.poked.is_empty());
 }
 
@@ -298,17 +298,18 @@ fn a_revision_that_proves_itself_is_held_and_never_lowered() {
 fn a_past_that_is_half_told_decides_nothing() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
-    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    ledger.hear(A, at(0), &batch(0, true), |_, _| Some(Part::Main));
     // A minute ago there was load for eight pods; now one is enough, and there is one.
     for age in (1..=61).rev() {
-        let touched = ledger.hear(A, at(1), &with_load(age * 1000, if age > 58 { 80 } else { 5 }), |_| true);
+        let touched =
+            ledger.hear(A, at(1), &with_load(age * 1000, if age > 58 { 80 } else { 5 }), |_, _| Some(Part::Main));
         assert_eq!(touched, Touched::default(), "nobody is asked to look at a past");
-        let decision = ledger.decide(&key(), at(1), &scene(1));
+        let decision = ledger.decide(&key(), Part::Main, at(1), &scene(1));
         assert_eq!(decision.replicas, 1, "{age} s ago: {}", decision.reason);
     }
-    let touched = ledger.hear(A, at(1), &with_load(0, 5), |_| true);
+    let touched = ledger.hear(A, at(1), &with_load(0, 5), |_, _| Some(Part::Main));
     assert!(touched.sampled.contains(&key()));
-    let decision = ledger.decide(&key(), at(1), &scene(1));
+    let decision = ledger.decide(&key(), Part::Main, at(1), &scene(1));
     assert_eq!(decision.replicas, 1, "{}", decision.reason);
 }
 
@@ -317,28 +318,28 @@ fn a_past_whose_stream_broke_is_told_again() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
     for broken in [true, false] {
-        ledger.hear(A, at(0), &batch(0, true), |_| true);
+        ledger.hear(A, at(0), &batch(0, true), |_, _| Some(Part::Main));
         for age in (1..=61).rev() {
-            ledger.hear(A, at(1), &with_load(age * 1000, 35), |_| true);
+            ledger.hear(A, at(1), &with_load(age * 1000, 35), |_, _| Some(Part::Main));
         }
         if broken {
             ledger.interrupted(A);
         }
     }
-    ledger.hear(A, at(1), &with_load(0, 35), |_| true);
-    assert_eq!(ledger.decide(&key(), at(1), &scene(8)).replicas, 4);
+    ledger.hear(A, at(1), &with_load(0, 35), |_, _| Some(Part::Main));
+    assert_eq!(ledger.decide(&key(), Part::Main, at(1), &scene(8)).replicas, 4);
 }
 
 #[test]
 fn a_new_leader_remembers_the_peaks_that_the_activators_tell_of() {
     let mut ledger = Ledger::default();
     ledger.join(A, at(0), Origin::Unknown);
-    ledger.hear(A, at(0), &batch(0, true), |_| true);
+    ledger.hear(A, at(0), &batch(0, true), |_, _| Some(Part::Main));
     // 20 s of load for four pods, and 20 s for one, over and over.
     let load = |age: u64| if age / 20 % 2 == 1 { 38 } else { 5 };
     for age in (0..=61).rev() {
-        ledger.hear(A, at(1), &with_load(age * 1000, load(age)), |_| true);
+        ledger.hear(A, at(1), &with_load(age * 1000, load(age)), |_, _| Some(Part::Main));
     }
-    let decision = ledger.decide(&key(), at(1), &scene(4));
+    let decision = ledger.decide(&key(), Part::Main, at(1), &scene(4));
     assert_eq!((decision.replicas, decision.reason.code()), (4, "PeakLoad"), "{}", decision.reason);
 }

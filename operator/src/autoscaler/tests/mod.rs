@@ -8,5 +8,6 @@ mod listening;
 mod moving;
 mod parking;
 mod refusing;
+mod sharing;
 mod stepping;
 mod throttling;
