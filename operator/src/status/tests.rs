@@ -1,6 +1,7 @@
 //! Conditions and verdicts over situations, as a table and as stories.
 
 mod named;
+mod promotion;
 mod rungs;
 mod target;
 mod warnings;
@@ -370,29 +371,6 @@ fn traffic_stays_with_the_old_revision_until_the_new_one_proved_itself() {
     assert!(ready.message.contains("hello-1 still answers"), "{}", ready.message);
     s.set_pod("hello-2", ready_pod());
     assert_eq!(revision(&s.look()), "hello-2");
-}
-
-#[test]
-fn traffic_moves_when_the_new_revision_has_as_many_pods_or_after_a_while() {
-    let verdict = |number: u64, ready: i32| Verdict {
-        name: names::revision_name("hello", number),
-        state: RevisionState::Ready,
-        evidence: Evidence { replicas: ready, ready, ..Evidence::default() },
-        reason: None,
-        number,
-        image: String::new(),
-    };
-    let spec = FunctionSpec::default();
-    let decide = |new: i32, waited: u64| {
-        let verdicts = [verdict(2, new), verdict(1, 5)];
-        let promoting = Some(("hello-2", Duration::from_secs(waited)));
-        Traffic::decide(&spec, &TrafficInput { verdicts: &verdicts, current: Some("hello-1"), split: &[], promoting })
-    };
-    let early = decide(1, 0);
-    assert_eq!(early.revision.as_deref(), Some("hello-1"));
-    assert_eq!(early.promotion.unwrap().replicas, 5);
-    assert_eq!(decide(5, 0).revision.as_deref(), Some("hello-2"));
-    assert_eq!(decide(1, 30).revision.as_deref(), Some("hello-2"));
 }
 
 #[test]

@@ -1,0 +1,26 @@
+//! When a new revision gets the traffic by itself.
+
+use super::*;
+
+#[test]
+fn traffic_moves_when_the_new_revision_has_as_many_pods_or_after_a_while() {
+    let verdict = |number: u64, ready: i32| Verdict {
+        name: names::revision_name("hello", number),
+        state: RevisionState::Ready,
+        evidence: Evidence { replicas: ready, ready, ..Evidence::default() },
+        reason: None,
+        number,
+        image: String::new(),
+    };
+    let spec = FunctionSpec::default();
+    let decide = |new: i32, waited: u64| {
+        let verdicts = [verdict(2, new), verdict(1, 5)];
+        let promoting = Some(("hello-2", Duration::from_secs(waited)));
+        Traffic::decide(&spec, &TrafficInput { verdicts: &verdicts, current: Some("hello-1"), split: &[], promoting })
+    };
+    let early = decide(1, 0);
+    assert_eq!(early.revision.as_deref(), Some("hello-1"));
+    assert_eq!(early.promotion.unwrap().replicas, 5);
+    assert_eq!(decide(5, 0).revision.as_deref(), Some("hello-2"));
+    assert_eq!(decide(1, 30).revision.as_deref(), Some("hello-2"));
+}
