@@ -55,6 +55,8 @@ async fn a_line_tells_who_what_and_how_long_and_no_secrets() {
     })
     .await;
     world.pod(&pod);
+    let cell = world.activator.registry.get(&crate::harness::key()).unwrap();
+    eventually("the pod to be found ready", || cell.usable() == 1).await;
     let mut request = world.request("POST", "/secret?secret=1", full("secret body"));
     for (name, value) in
         [("authorization", "Bearer secret"), ("cookie", "secret"), ("traceparent", PARENT), ("x-own", "secret")]
