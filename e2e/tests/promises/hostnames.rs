@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -81,9 +82,9 @@ async fn who_has_a_name_keeps_it_and_the_next_gets_it_when_it_goes() -> Result<(
     for ready in [READY, ROUTE_READY] {
         ensure!(condition::get(conditions, ready).is_some_and(|c| c.status == "True"), "{ready} does not depend on it");
     }
-    let events = second.events("Function", "two").await?;
-    let warned = events.iter().any(|event| event.reason.as_deref() == Some(HOSTNAME_TAKEN));
-    ensure!(warned, "{:?}", events.iter().map(|event| &event.reason).collect::<Vec<_>>());
+    let events = || second.events("Function", "two");
+    let warned = |events: &Vec<Event>| events.iter().any(|event| event.reason.as_deref() == Some(HOSTNAME_TAKEN));
+    until("an Event about it", PATIENCE, events, warned).await?;
 
     // What its holder asks for no more is the next one's, and then not the first one's again.
     let other = format!("other.{}.hostnames.test", first.namespace);
