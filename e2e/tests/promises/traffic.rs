@@ -96,9 +96,7 @@ async fn numbers(stage: &Stage) -> Result<Vec<u64>> {
 async fn blue_then_green_and_back_again_under_load() -> Result<()> {
     let stage = Stage::with_hello("traffic", pin("hello-1")).await?;
     let start = Instant::now();
-    let pinned = |status: &str| (TRAFFIC_READY, status.to_owned());
-    let (kind, held) = pinned("True");
-    condition_by(&stage, "hello", (kind, &held), (start, PATIENCE), |c| c.reason == REVISION_PINNED).await?;
+    condition_by(&stage, "hello", (TRAFFIC_READY, "True"), (start, PATIENCE), |c| c.reason == REVISION_PINNED).await?;
     let load = load(&stage).await?;
 
     // Green proves itself while blue has all the traffic.

@@ -66,11 +66,6 @@ impl Traffic {
     pub fn decide(spec: &FunctionSpec, input: &TrafficInput<'_>) -> Self {
         if spec.names_revisions() { named(spec, input) } else { newest(spec, input) }
     }
-
-    /// Whether the revision gets requests.
-    pub fn has(&self, name: &str) -> bool {
-        self.revision.as_deref() == Some(name) || self.split.iter().any(|share| share.revision == name)
-    }
 }
 
 fn newest(spec: &FunctionSpec, input: &TrafficInput<'_>) -> Traffic {

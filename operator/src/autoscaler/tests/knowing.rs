@@ -112,7 +112,7 @@ fn a_watch_that_begins_anew_finds_who_is_gone() {
     assert!(registry.snapshot().listed);
 }
 
-const A: ActivatorId = ActivatorId(1);
+pub(super) const A: ActivatorId = ActivatorId(1);
 const B: ActivatorId = ActivatorId(2);
 
 fn key() -> FunctionKey {
@@ -134,7 +134,7 @@ fn with_load(age_millis: u64, requests: u32) -> SampleBatch {
     batch
 }
 
-fn scene(current: u32) -> Scene {
+pub(super) fn scene(current: u32) -> Scene {
     Scene {
         policy: Policy { concurrency_limit: 10, target_utilization_percent: 100, ..Policy::default() },
         current,
@@ -148,7 +148,7 @@ fn scene(current: u32) -> Scene {
     }
 }
 
-fn at(second: u64) -> Millis {
+pub(super) fn at(second: u64) -> Millis {
     Millis(10_000_900 + second * 1000)
 }
 

@@ -4,22 +4,16 @@ use std::time::Duration;
 
 use pilotlight_crds::Function;
 use pilotlight_crds::control::{FunctionSample, SampleBatch};
-use pilotlight_scaling::idle::Rungs;
-use pilotlight_scaling::{ActivatorId, Millis, Origin, Policy, Rung};
+use pilotlight_scaling::Origin;
 use serde_json::json;
 
 use super::evaluating::{Bench, event, function, lead_cluster, silence};
 use super::fakes::{FakeActivator, FakeCluster, Mood};
+use super::knowing::{A, at, scene};
 use super::listening::{batch, line, piece};
 use crate::autoscaler::ScalingEventKind;
-use crate::autoscaler::ledger::{FunctionKey, Ledger, Part, Scene};
+use crate::autoscaler::ledger::{FunctionKey, Ledger, Part};
 use crate::autoscaler::situation::part;
-
-const A: ActivatorId = ActivatorId(1);
-
-fn at(second: u64) -> Millis {
-    Millis(10_000_900 + second * 1000)
-}
 
 /// What one second brought to a revision.
 fn requests(revision: Option<&str>, requests: u32) -> FunctionSample {
@@ -38,20 +32,6 @@ fn requests(revision: Option<&str>, requests: u32) -> FunctionSample {
 
 fn second(samples: Vec<FunctionSample>) -> SampleBatch {
     SampleBatch { functions: samples, ..batch(0, false) }
-}
-
-fn scene(current: u32) -> Scene {
-    Scene {
-        policy: Policy { concurrency_limit: 10, target_utilization_percent: 100, ..Policy::default() },
-        current,
-        ready: current,
-        floor: None,
-        floor_until: None,
-        led_since: Some(Millis(0)),
-        rung: if current == 0 { Rung::Zero } else { Rung::Active },
-        available: Rungs::ALL,
-        adaptive: None,
-    }
 }
 
 /// `hello-1` has less of the traffic than another, whose Deployment nobody has seen.
