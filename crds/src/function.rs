@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::policy::{ColdStart, Concurrency, Scaling, Timeouts};
+use crate::rollout::Rollout;
 use crate::status::FunctionStatus;
 use crate::target::TargetRef;
-use crate::traffic::TrafficTarget;
+use crate::traffic::{Sticky, TrafficTarget};
 use crate::workload::{FunctionVolume, PodMetadata, Protocol, PullPolicy};
 
 /// A serverless workload: an ordinary container image that runs only while requests need it. `image` alone is enough; `targetRef`
@@ -180,6 +181,12 @@ pub struct FunctionSpec {
     #[schemars(length(max = 10))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub traffic: Vec<TrafficTarget>,
+    /// Who came once comes to the same revision again, while several share the traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// How traffic moves to a new revision, where `traffic` names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// How the number of pods follows load.
     #[serde(default)]
     pub scaling: Scaling,
@@ -228,6 +235,8 @@ impl Default for FunctionSpec {
             pod_metadata: PodMetadata::default(),
             hostnames: Vec::new(),
             traffic: Vec::new(),
+            sticky: None,
+            rollout: None,
             scaling: Scaling::default(),
             concurrency: Concurrency::default(),
             timeouts: Timeouts::default(),

@@ -11,6 +11,7 @@ pub mod function;
 pub mod names;
 pub mod park;
 pub mod policy;
+pub mod rollout;
 pub mod rules;
 pub mod schema;
 pub mod status;

@@ -70,8 +70,15 @@ pub const ROUTE_PORTS: std::ops::RangeInclusive<u16> = 10_000..=32_767;
 pub const HEADER_REASON: &str = "pilotlight-reason";
 /// Header of every answer that comes from the placeholder of a parked pod, and from no function.
 pub const HEADER_PLACEHOLDER: &str = "pilotlight-placeholder";
+/// Header of a request that names the entry of `spec.traffic` that it is for, by its `tag`.
+pub const HEADER_TAG: &str = "pilotlight-tag";
 /// Header of a response whose request found no ready pod: `true`.
 pub const HEADER_COLD_START: &str = "pilotlight-cold-start";
+
+/// Name at which a tag of `function` answers: `<tag>-<function>`. Also its Service's name.
+pub fn tag_name(tag: &str, function: &str) -> String {
+    format!("{tag}-{function}")
+}
 
 /// Name of revision `number` of `function`: `<function>-<n>`. Also its Deployment's name.
 pub fn revision_name(function: &str, number: u64) -> String {

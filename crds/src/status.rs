@@ -1,11 +1,14 @@
 //! Status of a Function: what the operator observed, for people and tools.
 
 mod idle;
+mod rollout;
+mod route;
 
 pub use idle::{CostStatus, IdlePlan, IdleStatus, ReservedSeconds, RungSeconds};
+pub use rollout::RolloutStatus;
+pub use route::{ActivatorRef, RouteMatch, RouteOwner, RouteShare, RouteStatus, RouteTag};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +48,9 @@ pub struct FunctionStatus {
     /// How requests reach the Function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<RouteStatus>,
+    /// The rollout under way, while traffic moves to a new revision in steps (`spec.rollout`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// The newest revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_created_revision: Option<String>,
@@ -54,67 +60,6 @@ pub struct FunctionStatus {
     /// The revisions that are kept, newest first, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<RevisionStatus>,
-}
-
-/// How requests reach a Function.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RouteStatus {
-    /// The TCP port on every activator that is this Function's alone.
-    pub port: u16,
-    /// The revision that gets the traffic, or the largest part of it. Its Deployment has the same name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
-    /// How the traffic is shared where several revisions get some, `revision` among them, the largest part first; else absent. The percentages make 100.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub split: Vec<RouteShare>,
-    /// Port of the pods, by number or name, where the Function took over a Deployment (`spec.targetRef`); else absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_port: Option<IntOrString>,
-    /// Who may send requests to the pods. Absent while the Function never had a hard concurrency limit: every activator may.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<RouteOwner>,
-}
-
-/// A revision's part of the traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RouteShare {
-    /// The revision. Its Deployment has the same name.
-    pub revision: String,
-    /// Of a hundred requests.
-    pub percent: u32,
-}
-
-/// Who may send requests to the pods of a Function with a hard concurrency limit (`spec.concurrency.limit`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RouteOwner {
-    /// Grows with every change of who may send, and never goes back.
-    pub epoch: i64,
-    /// The one activator that may send; the others hand their requests to it. Absent: see `everyone`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activator: Option<ActivatorRef>,
-    /// Without `activator`: whether every activator may send (the limit was taken away), or none yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub everyone: bool,
-    /// The other activators that ran when the epoch began and still run. Before it sends, the owner asks each of them what it
-    /// still has at the pods.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<ActivatorRef>,
-}
-
-/// An activator.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ActivatorRef {
-    /// Name of its pod.
-    pub pod: String,
-    /// Uid of its pod.
-    pub uid: String,
-    /// IP address of its pod.
-    pub address: String,
 }
 
 /// One revision.

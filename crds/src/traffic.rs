@@ -21,6 +21,105 @@ pub struct TrafficTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub percent: Option<u32>,
+    /// A name of its own for this entry: it answers at `<tag>-<function>.<namespace>`, too, and wherever the Function does to requests with the
+    /// header `Pilotlight-Tag: <tag>`, whatever the percentages. With one, `percent` may be left out: then it gets only such requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub tag: Option<String>,
+    /// Requests that any of these describes go here, whatever the percentages. Entries are asked in their order. With some, `percent` may be left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub matches: Vec<RequestMatch>,
+}
+
+/// What a request must be like: everything that is said here at once. Named as the Gateway API names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestMatch {
+    /// Where its path leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathMatch>,
+    /// Headers that it must have. Names are the same in any case, values are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub headers: Vec<ValueMatch>,
+    /// Cookies that it must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub cookies: Vec<ValueMatch>,
+    /// Parameters that its query must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub query_params: Vec<ValueMatch>,
+}
+
+/// A path to compare with a request's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PathMatch {
+    /// `PathPrefix` (the default): the path, and all below it; `/v2` is `/v2` and `/v2/a`, not `/v20`. `Exact`: the path alone.
+    #[serde(default, rename = "type")]
+    pub kind: PathMatchType,
+    /// The path as a client sends it, without query.
+    #[schemars(length(min = 1, max = 256))]
+    pub value: String,
+}
+
+/// How a path is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PathMatchType {
+    /// The path, and all below it.
+    #[default]
+    PathPrefix,
+    /// The path alone.
+    Exact,
+}
+
+/// A header, cookie or parameter to look for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ValueMatch {
+    /// Its name.
+    #[schemars(length(min = 1, max = 64))]
+    pub name: String,
+    /// Its value, as a whole and as it is sent. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub value: Option<String>,
+}
+
+/// How those who came once are led to the same revision again: by a cookie that they are given, or by a header of theirs. One of both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sticky {
+    /// A cookie, which a client gets with the first answer and then brings along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<StickyCookie>,
+    /// Name of a header that tells who asks: the same value goes to the same revision. Requests without it are drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub header: Option<String>,
+}
+
+/// The cookie by which a client is known again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StickyCookie {
+    /// Its name.
+    #[schemars(length(min = 1, max = 64))]
+    pub name: String,
+    /// Seconds that the client keeps it. 0 (the default): as long as its session.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub max_age_seconds: u32,
+}
+
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
 }
 
 impl FunctionSpec {

@@ -32,6 +32,7 @@ fn split(parts: &[(Option<u64>, u32)]) -> FunctionSpec {
         revision_name: number.map(|number| names::revision_name("hello", number)),
         latest_revision: number.is_none(),
         percent: Some(*percent),
+        ..TrafficTarget::default()
     };
     FunctionSpec { traffic: parts.iter().map(target).collect(), ..FunctionSpec::default() }
 }
