@@ -25,6 +25,7 @@ pub(crate) fn config() -> FunctionConfig {
         target: 100,
         request_timeout: None,
         response_start_timeout: None,
+        slow_after: None,
         idle_stream_timeout: None,
         cold_start_timeout: Duration::from_secs(60),
         pending_requests: 1000,

@@ -92,6 +92,12 @@ pub struct FunctionSample {
     /// Requests whose time at a pod ended. 0 from an activator that does not tell it: then nobody knows how long one lasts.
     #[serde(default)]
     pub completed: u32,
+    /// Those of `completed` that failed at the pod: answered with 5xx or a gRPC status that blames the server, or not answered through the pod's fault.
+    #[serde(default)]
+    pub errors: u32,
+    /// Those of `completed` whose pod took longer to begin to answer than `spec.rollout.abortOn.latencyP99Seconds`.
+    #[serde(default)]
+    pub slow: u32,
     /// Requests that wait for a slot at the end of the second.
     pub queued: u32,
     /// Requests at a pod at the end of the second.

@@ -1,22 +1,20 @@
-//! How a request gets its slot: at once, or after waiting in the queue; and the guards that make sure that whatever was taken is
+//! How a request gets its slot: at once, or after waiting in the queue; and the guards that make sure that whatever was taken to wait is
 //! given back exactly once, wherever a request's future is dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Version;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tracing::info;
 
 use super::FunctionCell;
 use super::common::Common;
 use super::endpoints::SlotRef;
-use super::outlier;
 use super::queue::{QueueError, Seq};
+use super::slot::Slot;
 use super::state::State;
 use super::trace::WakeTrace;
-use crate::endpoint::Upstream;
+use super::watch::Ended;
 use crate::error::Refusal;
 use crate::index::FunctionConfig;
 use crate::limits::NoRoom;
@@ -71,92 +69,6 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.shared.pending.give_back(self.bytes);
         self.common.waiting.give_back(self.bytes);
-    }
-}
-
-/// The in-flight guard: a reserved place at an endpoint, given back when dropped; or the way to the activator that owns the
-/// Function, where nothing is counted.
-pub struct Slot {
-    cell: Arc<FunctionCell>,
-    place: Place,
-    armed: bool,
-}
-
-enum Place {
-    Pod(SlotRef),
-    Owner { line: Arc<Line>, client: Version },
-}
-
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Slot({:?} at {})", self.cell.key, self.upstream().address)
-    }
-}
-
-impl Slot {
-    /// The connections of the endpoint, or of the owner.
-    pub fn upstream(&self) -> &Arc<Upstream> {
-        match &self.place {
-            Place::Pod(slot) => &slot.upstream,
-            Place::Owner { line, client } => line.upstream(*client),
-        }
-    }
-
-    /// The way to the owner, where it is one.
-    pub fn line(&self) -> Option<&Arc<Line>> {
-        match &self.place {
-            Place::Pod(_) => None,
-            Place::Owner { line, .. } => Some(line),
-        }
-    }
-
-    /// The version of HTTP that the client speaks, which is spoken to the owner, too.
-    pub fn speak(&mut self, version: Version) {
-        if let Place::Owner { client, .. } = &mut self.place {
-            *client = version;
-        }
-    }
-
-    /// Its pod is throttled.
-    fn is_starved(&self) -> bool {
-        matches!(&self.place, Place::Pod(slot) if slot.starved)
-    }
-
-    /// The pod began to answer.
-    pub fn answered(&mut self) {
-        if let Place::Pod(slot) = &mut self.place
-            && slot.unanswered
-        {
-            self.cell.lock().answered(slot);
-            self.cell.hand_out(Instant::now());
-        }
-    }
-
-    /// The pod did what it should.
-    pub fn succeeded(&self) {
-        self.upstream().note_success();
-    }
-
-    /// The pod failed, in one of the ways that speak against it ([`outlier`]).
-    pub fn failed(&self) {
-        let Place::Pod(slot) = &self.place else { return };
-        let failures = slot.upstream.note_failure();
-        if failures < outlier::CONSECUTIVE || !self.cell.lock().eject(Instant::now(), slot) {
-            return;
-        }
-        self.cell.metrics().balance.ejections.inc();
-        let key = &self.cell.key;
-        info!(function = %key.name, namespace = %key.namespace, pod = %slot.upstream.pod, failures, "ejected a pod that keeps failing");
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if self.armed
-            && let Place::Pod(slot) = &self.place
-        {
-            self.cell.end(slot);
-        }
     }
 }
 
@@ -224,16 +136,12 @@ impl FunctionCell {
         arrived: Instant,
     ) -> Result<Admitted, Refusal> {
         let now = Instant::now();
-        slot.armed = false;
-        if let Place::Owner { line, .. } = &slot.place {
+        if let Some(line) = slot.line() {
             self.lost_owner(line);
         }
         let (targets, entry) = {
             let mut state = self.lock();
-            let targets = match &slot.place {
-                Place::Pod(slot) => state.give_up(now, slot),
-                Place::Owner { .. } => Vec::new(),
-            };
+            let targets = slot.disarm().map(|slot| state.give_up(now, slot)).unwrap_or_default();
             (targets, self.enter(&mut state, now, seq, bytes))
         };
         self.slot_freed.notify_waiters();
@@ -317,19 +225,18 @@ impl FunctionCell {
     }
 
     fn guard(self: &Arc<Self>, slot: SlotRef) -> Slot {
-        Slot { cell: self.clone(), place: Place::Pod(slot), armed: true }
+        Slot::at_pod(self.clone(), slot)
     }
 
     fn relay(self: &Arc<Self>, line: Arc<Line>) -> Slot {
-        Slot { cell: self.clone(), place: Place::Owner { line, client: Version::HTTP_11 }, armed: false }
+        Slot::at_owner(self.clone(), line)
     }
 
     /// Gives a slot back, and to the next one that waits.
-    fn end(self: &Arc<Self>, slot: &SlotRef) {
-        let now = Instant::now();
+    pub(super) fn end(self: &Arc<Self>, now: Instant, slot: &SlotRef, ended: Ended) {
         let waiting = {
             let mut state = self.lock();
-            state.release(now, slot);
+            state.complete(now, slot, ended);
             state.queued() > 0
         };
         self.slot_freed.notify_waiters();
@@ -386,8 +293,7 @@ impl FunctionCell {
     }
 
     fn take_back(&self, mut slot: Slot, now: Instant) {
-        slot.armed = false;
-        if let Place::Pod(slot) = &slot.place {
+        if let Some(slot) = slot.disarm() {
             self.lock().release(now, slot);
             self.slot_freed.notify_waiters();
         }

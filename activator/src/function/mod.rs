@@ -19,11 +19,13 @@ mod restoring;
 pub mod retry;
 pub mod samples;
 mod sampling;
+pub mod slot;
 mod split;
 pub mod state;
 pub mod telemetry;
 pub mod trace;
 mod unparking;
+pub mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,7 +44,8 @@ use crate::runtime::Shared;
 use crate::scale::{ScaleError, ScalePort};
 use crate::wake::{self, Need};
 
-pub use admission::{Admitted, Slot};
+pub use admission::Admitted;
+pub use slot::Slot;
 
 use admission::{Waiter, breathe};
 use common::Common;

@@ -2,9 +2,11 @@
 //! activator's own epoch.
 //!
 //! What always holds: the average is weighted by time, so that a request of 10 ms counts a hundredth of one that lasts the
-//! whole second; a request that waits counts like one in flight.
+//! whole second; a request that waits counts like one in flight; one that failed or was slow is among those that completed.
 
 use std::collections::VecDeque;
+
+use super::watch::Ended;
 
 /// Seconds of history that are kept for a newly connected operator.
 pub const HISTORY_SECONDS: u64 = 60;
@@ -25,6 +27,10 @@ pub struct Bucket {
     pub arrivals: u32,
     /// Requests whose time at a pod ended.
     pub completed: u32,
+    /// Those of them that failed there.
+    pub errors: u32,
+    /// Those of them whose pod took long to begin to answer.
+    pub slow: u32,
     /// Waiting at the second's end.
     pub queued: u32,
     /// In flight at the second's end.
@@ -51,6 +57,8 @@ pub struct Sampler {
     peak: u32,
     arrivals: u32,
     completed: u32,
+    errors: u32,
+    slow: u32,
     start_millis: Option<u64>,
     history: VecDeque<Bucket>,
 }
@@ -72,10 +80,12 @@ impl Sampler {
         self.arrivals = self.arrivals.saturating_add(1);
     }
 
-    /// A request's time at a pod ended; [`Sampler::set`] must follow.
-    pub fn completed(&mut self, now_micros: u64) {
+    /// A request's time at a pod ended, in this way; [`Sampler::set`] must follow.
+    pub fn completed(&mut self, now_micros: u64, ended: Ended) {
         self.advance(now_micros);
         self.completed = self.completed.saturating_add(1);
+        self.errors = self.errors.saturating_add(u32::from(ended.failed));
+        self.slow = self.slow.saturating_add(u32::from(ended.slow));
     }
 
     /// A wake found its first reachable pod after so long.
@@ -120,6 +130,8 @@ impl Sampler {
             peak: self.peak,
             arrivals: self.arrivals,
             completed: self.completed,
+            errors: self.errors,
+            slow: self.slow,
             queued: self.queued,
             in_flight: self.in_flight,
             start_millis: self.start_millis,
@@ -127,7 +139,7 @@ impl Sampler {
         self.sum = 0;
         self.busy = 0;
         self.arrivals = 0;
-        self.completed = 0;
+        (self.completed, self.errors, self.slow) = (0, 0, 0);
         self.peak = self.in_flight + self.queued;
     }
 
@@ -165,6 +177,8 @@ impl Sampler {
             peak: self.peak,
             arrivals: self.arrivals,
             completed: self.completed,
+            errors: self.errors,
+            slow: self.slow,
             queued: self.queued,
             in_flight: self.in_flight,
             start_millis: self.start_millis,
@@ -197,7 +211,7 @@ mod tests {
         let mut sampler = Sampler::default();
         sampler.arrived(100_000);
         sampler.set(100_000, 1, 0);
-        sampler.completed(350_000);
+        sampler.completed(350_000, Ended::default());
         sampler.set(350_000, 0, 0);
         sampler.advance(1_000_000);
         let bucket = sampler.closed(0).unwrap();
@@ -223,13 +237,19 @@ mod tests {
         /// Against a naive model that looks at every millisecond.
         #[test]
         fn equals_a_count_of_every_millisecond(
-            changes in prop::collection::vec((0u64..900, 0u32..4, 0u32..4), 1..30),
+            changes in prop::collection::vec((0u64..900, 0u32..4, 0u32..4, prop::option::of(any::<(bool, bool)>())), 1..30),
         ) {
             let mut sampler = Sampler::default();
             let mut timeline: Vec<(u64, u32, u32)> = Vec::new();
+            let mut endings: Vec<(u64, Ended)> = Vec::new();
             let mut at = 0;
-            for (gap, in_flight, queued) in changes {
+            for (gap, in_flight, queued, ending) in changes {
                 at += gap;
+                // Whatever ends was at a pod until now.
+                if let Some((failed, slow)) = ending.filter(|_| sampler.in_flight > 0) {
+                    sampler.completed(at * 1_000, Ended { failed, slow });
+                    endings.push((at, Ended { failed, slow }));
+                }
                 sampler.set(at * 1_000, in_flight, queued);
                 timeline.push((at, in_flight, queued));
             }
@@ -245,6 +265,11 @@ mod tests {
                 prop_assert_eq!(got, sum, "second {}", second);
                 let busy: u64 = (second * 1_000..(second + 1) * 1_000).map(busy_at).sum();
                 prop_assert_eq!(sampler.closed(second).map_or(0, |b| b.busy_milli), busy, "second {}", second);
+                let ended = |what: fn(&Ended) -> bool| {
+                    endings.iter().filter(|(at, ended)| at / 1_000 == second && what(ended)).count() as u32
+                };
+                let told = sampler.closed(second).map_or((0, 0, 0), |b| (b.completed, b.errors, b.slow));
+                prop_assert_eq!(told, (ended(|_| true), ended(|e| e.failed), ended(|e| e.slow)), "second {}", second);
             }
             prop_assert!(sampler.history.len() as u64 <= HISTORY_SECONDS);
         }

@@ -45,6 +45,8 @@ impl FunctionCell {
             peak: bucket.peak,
             arrivals: bucket.arrivals,
             completed: bucket.completed,
+            errors: bucket.errors,
+            slow: bucket.slow,
             queued: bucket.queued,
             in_flight: bucket.in_flight,
             start_millis: bucket.start_millis,

@@ -85,7 +85,7 @@ async fn a_crowd_reaches_its_first_pod_in_rounds_that_double_with_its_answers() 
     while rounds.iter().sum::<usize>() < 1000 {
         pause(100).await;
         let mut round = admitted(&mut waiting).await;
-        round.iter_mut().for_each(|admitted| admitted.slot.answered());
+        round.iter_mut().for_each(|admitted| admitted.slot.answered(Instant::now()));
         rounds.push(round.len());
     }
     assert_eq!(rounds, [10, 20, 40, 80, 160, 320, 370]);

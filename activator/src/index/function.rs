@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pilotlight_crds::diagnosis::{Reason, WillItHealAlone};
 use pilotlight_crds::policy::Scaling;
+use pilotlight_crds::rollout::Rollout;
 use pilotlight_crds::status::RouteStatus;
 use pilotlight_crds::{Function, condition};
 
@@ -79,6 +80,8 @@ pub struct FunctionConfig {
     pub request_timeout: Option<Duration>,
     /// Until the head of the response.
     pub response_start_timeout: Option<Duration>,
+    /// After how long the head of the response is late, where somebody wants to know.
+    pub slow_after: Option<Duration>,
     /// How long streams may stand still.
     pub idle_stream_timeout: Option<Duration>,
     /// How long a request is held while no pod can take it.
@@ -132,6 +135,7 @@ impl FunctionConfig {
             target: target(spec.scaling.target_concurrency, spec.concurrency.limit),
             request_timeout: seconds(spec.timeouts.request_seconds),
             response_start_timeout: seconds(spec.timeouts.response_start_seconds),
+            slow_after: spec.rollout.as_ref().and_then(slow_after),
             idle_stream_timeout: seconds(spec.timeouts.idle_stream_seconds),
             cold_start_timeout: Duration::from_secs(u64::from(spec.cold_start.timeout_seconds)),
             pending_requests: spec.cold_start.pending_requests as usize,
@@ -173,6 +177,12 @@ fn split(route: &RouteStatus) -> Box<[Portion]> {
     }
     portions.sort_by_key(|portion| Some(&*portion.revision) != route.revision.as_deref());
     portions.into()
+}
+
+/// What a new revision's answers are measured by.
+fn slow_after(rollout: &Rollout) -> Option<Duration> {
+    let seconds = rollout.abort_on.as_ref()?.latency_p99_seconds?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Those that the operator gave it, as far as the author still asks for them.

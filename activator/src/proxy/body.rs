@@ -90,6 +90,10 @@ impl PodBody {
 
     /// Time is over, or nothing moves: whatever is held is given back.
     fn cut(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // Who stood still may be the client.
+        if matches!(error, BodyError::Timeout) || !self.exchange.awaits_client() {
+            self.blame();
+        }
         self.let_go();
         if !self.grpc {
             return Poll::Ready(Some(Err(error)));
@@ -100,6 +104,13 @@ impl PodBody {
             _ => "nothing moved for longer than spec.timeouts.idleStreamSeconds",
         };
         Poll::Ready(Some(Ok(Frame::trailers(grpc::too_late(words)))))
+    }
+
+    /// The pod failed the request.
+    fn blame(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.slot.blame();
+        }
     }
 
     /// Gives everything back, without keeping the connection, and stops what still goes to the pod.
@@ -138,6 +149,9 @@ impl PodBody {
                 self.exchange.touch();
                 if let Some(trailers) = frame.trailers_mut() {
                     headers::strip_trailers(trailers);
+                    if self.grpc && grpc::blames_server(trailers) {
+                        self.blame();
+                    }
                 }
                 self.finish_if_ended();
                 if self.held.is_some() && self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -150,6 +164,9 @@ impl PodBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
+                if !self.exchange.request_failed() {
+                    self.blame();
+                }
                 self.let_go();
                 Poll::Ready(Some(Err(error.into())))
             }

@@ -129,6 +129,7 @@ async fn exchange(
         bytes,
         arrived: arrival.at,
         record,
+        due,
         started: Instant::now(),
     };
     let (response, slot, lease) = attempts.run(admitted, parts, body).await?;
@@ -147,8 +148,8 @@ async fn exchange(
             let (response, tunnel) = wanted.switch(response, answered.exchange.idle(), answered.held)?;
             Ok(Answer::Switched(response, Box::new(tunnel)))
         }
-        Some(wanted) if wanted.is_connect() && response.status().is_success() => Err(Refusal::InvalidResponse),
-        None if switches => Err(Refusal::InvalidResponse),
+        Some(wanted) if wanted.is_connect() && response.status().is_success() => Err(answered.is_no_answer()),
+        None if switches => Err(answered.is_no_answer()),
         _ => Ok(Answer::Whole(respond(response, answered))),
     }
 }
@@ -160,6 +161,8 @@ struct Attempts<'a> {
     bytes: u64,
     arrived: Instant,
     record: &'a mut Record,
+    /// When its caller gives up (gRPC).
+    due: Option<Instant>,
     started: Instant,
 }
 
@@ -192,17 +195,21 @@ impl Attempts<'_> {
                     None => return Err(Refusal::OwnerChanged),
                 },
                 Ok(Ok((response, lease))) => {
-                    self.record.answered(Instant::now(), self.exchange.clone());
-                    note_answer(&mut slot, response.status());
+                    let now = Instant::now();
+                    self.record.answered(now, self.exchange.clone());
+                    note_answer(&mut slot, now, &response);
                     return Ok((response, slot, lease));
                 }
                 Ok(Err(error)) => {
                     self.record.attempt_failed(error.kind());
-                    self.again(error, &slot, copy.as_ref(), &mut replays)?
+                    self.again(error, &mut slot, copy.as_ref(), &mut replays)?
                 }
                 Err(late) => {
                     if self.exchange.request_done() {
                         slot.failed();
+                    }
+                    if late != Refusal::RequestBodyFailed && !self.exchange.awaits_client() {
+                        slot.blame();
                     }
                     return Err(late);
                 }
@@ -221,7 +228,7 @@ impl Attempts<'_> {
         request.headers_mut().remove(relay::HEADER_RELAY);
         let Some(line) = slot.line() else {
             self.exchange.set_idle(self.config.idle_stream_timeout);
-            return;
+            return slot.begin(self.started, self.config.slow_after, self.due);
         };
         self.exchange.set_idle(None);
         if let Some(mark) = line.mark() {
@@ -233,7 +240,7 @@ impl Attempts<'_> {
     fn again(
         &self,
         error: SendError,
-        slot: &Slot,
+        slot: &mut Slot,
         copy: Option<&request::Parts>,
         replays: &mut u32,
     ) -> Result<Request<RequestBody>, Refusal> {
@@ -251,6 +258,8 @@ impl Attempts<'_> {
             SendError::Broken(error) => {
                 if !self.exchange.request_failed() {
                     slot.failed();
+                    // Where it is sent again, that attempt is what counts.
+                    slot.blame();
                 }
                 // An owner that has ended breaks many at once, and says nothing against the pods: no budget for that.
                 let budgeted = || slot.line().is_some() || self.cell.may_replay();
@@ -305,8 +314,12 @@ impl Attempts<'_> {
     }
 }
 
-fn note_answer(slot: &mut Slot, status: StatusCode) {
-    slot.answered();
+fn note_answer(slot: &mut Slot, now: Instant, response: &Response<Incoming>) {
+    let status = response.status();
+    slot.answered(now);
+    if status.is_server_error() || grpc::is_grpc(response.headers()) && grpc::blames_server(response.headers()) {
+        slot.blame();
+    }
     if outlier::is_gateway_failure(status) {
         slot.failed();
     } else {
@@ -321,6 +334,12 @@ struct Answered {
 }
 
 impl Answered {
+    /// What the pod said is nothing that the client could be told.
+    fn is_no_answer(mut self) -> Refusal {
+        self.held.slot.blame();
+        Refusal::InvalidResponse
+    }
+
     /// Removes what concerns only one hop, and what a pod must not say. What the owner says stays.
     fn strip(&self, parts: &mut response::Parts) {
         if self.held.slot.line().is_some() {

@@ -9,12 +9,19 @@ use crate::error::GrpcStatus;
 use crate::error::respond::is_grpc as is_grpc_type;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// A timeout has eight digits at most.
 const LARGEST: u128 = 99_999_999;
 
 /// Whether headers are a gRPC call's, or its response's.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(is_grpc_type)
+}
+
+/// Whether the status in a call's headers or trailers says that it failed through the server: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE
+/// or DATA_LOSS. The others speak of the call itself, UNIMPLEMENTED too.
+pub fn blames_server(fields: &HeaderMap) -> bool {
+    fields.get(GRPC_STATUS).is_some_and(|status| matches!(status.as_bytes(), b"2" | b"4" | b"13" | b"14" | b"15"))
 }
 
 /// When a call that arrived at `arrived` has taken too long for its caller; `None` where it does not say, or says it wrongly.
@@ -53,7 +60,7 @@ pub fn pass_on(headers: &mut HeaderMap, deadline: Instant, now: Instant) {
 /// The trailers that end a call whose time is over.
 pub fn too_late(words: &'static str) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert("grpc-status", HeaderValue::from(GrpcStatus::DeadlineExceeded as u16));
+    trailers.insert(GRPC_STATUS, HeaderValue::from(GrpcStatus::DeadlineExceeded as u16));
     trailers.insert("grpc-message", HeaderValue::from_static(words));
     trailers
 }
@@ -94,6 +101,18 @@ mod tests {
         assert_eq!(deadline(&headers, now), None);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
         assert_eq!(deadline(&headers, now), Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn only_some_statuses_blame_the_server() {
+        let blamed: Vec<u8> = (0..=17)
+            .filter(|status| {
+                blames_server(&HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from(u16::from(*status)))]))
+            })
+            .collect();
+        assert_eq!(blamed, [2, 4, 13, 14, 15]);
+        assert!(!blames_server(&HeaderMap::new()));
+        assert!(!blames_server(&HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("UNKNOWN"))])));
     }
 
     proptest! {

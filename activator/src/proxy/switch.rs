@@ -72,7 +72,7 @@ impl Wanted {
         self,
         mut response: Response<Incoming>,
         idle: Option<Duration>,
-        held: Held,
+        mut held: Held,
     ) -> Result<(Response<Body>, Tunnel), Refusal> {
         let pod = hyper::upgrade::on(&mut response);
         let protocol = response.headers().get(UPGRADE).cloned();
@@ -87,6 +87,7 @@ impl Wanted {
             }
             Form::Connect(confirmation) => {
                 if confirmation.as_ref().is_some_and(|wanted| !websocket::confirm(&mut parts.headers, wanted)) {
+                    held.slot.blame();
                     return Err(Refusal::InvalidResponse);
                 }
                 parts.status = StatusCode::OK;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::endpoint::ProbeTarget;
 use crate::function::endpoints::SlotRef;
+use crate::function::watch::Ended;
 
 use super::State;
 
@@ -14,11 +15,16 @@ impl<W> State<W> {
         self.endpoints.answered(slot, waiting);
     }
 
-    /// A request ended: its slot is free.
+    /// A request ended of which there is nothing to say: its slot is free.
     pub fn release(&mut self, now: Instant, slot: &SlotRef) {
+        self.complete(now, slot, Ended::default());
+    }
+
+    /// A request ended in this way: its slot is free.
+    pub fn complete(&mut self, now: Instant, slot: &SlotRef, ended: Ended) {
         self.endpoints.release(slot);
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.sampler.completed(self.micros(now));
+        self.sampler.completed(self.micros(now), ended);
         self.count(now);
     }
 
