@@ -1,6 +1,7 @@
 //! A Function, a pod of it and their `/scale`, as the watches and the API server would show them, for the tests of single parts: each changes
 //! what it is about.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -18,6 +19,7 @@ pub(crate) fn config() -> FunctionConfig {
         hostnames: Vec::new(),
         revision: Some("hello-1".into()),
         split: Box::default(),
+        directions: Arc::default(),
         named: false,
         adopts: false,
         wake_replicas: 1,

@@ -1,12 +1,13 @@
 //! Pilotlight's data plane. It routes requests to Functions, holds them while no pod is ready, wakes the pods, balances and
 //! proxies, and counts, so that the operator can scale.
 //!
-//! The decisions are pure and synchronous ([`index`], [`route`], [`function::state`], [`wake`]); sockets and the Kubernetes API
+//! The decisions are pure and synchronous ([`index`], [`route`], [`choice`], [`function::state`], [`wake`]); sockets and the Kubernetes API
 //! stay at the edge ([`listen`], [`proxy`], [`endpoint`], [`scale`], [`watch`]).
 
 pub mod admin;
 pub mod args;
 pub mod beacon;
+pub mod choice;
 pub mod control;
 pub mod endpoint;
 pub mod error;

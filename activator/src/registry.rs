@@ -35,9 +35,25 @@ pub struct Registry {
     /// How long a drain waits for requests in flight.
     drain: Duration,
     inner: Mutex<Inner>,
-    routes: RouteTable<Arc<FunctionCell>>,
+    routes: RouteTable<Route>,
     ports: RoutePorts,
     pods_changed: Notify,
+}
+
+/// Where a host name leads.
+#[derive(Clone)]
+pub struct Route {
+    /// To this Function: the cell that all ways to it lead to.
+    pub door: Arc<FunctionCell>,
+    /// To the revision that has this tag, where the name is a tag's.
+    pub tag: Option<Arc<str>>,
+}
+
+impl Route {
+    /// To a Function, whichever of its revisions.
+    pub fn to(door: Arc<FunctionCell>) -> Self {
+        Self { door, tag: None }
+    }
 }
 
 #[derive(Default)]
@@ -69,8 +85,8 @@ impl Registry {
         &self.shared
     }
 
-    /// The Function of a host name.
-    pub fn lookup(&self, host: &str) -> Option<Arc<FunctionCell>> {
+    /// Where a host name leads.
+    pub fn lookup(&self, host: &str) -> Option<Route> {
         self.routes.lookup(host)
     }
 
@@ -258,7 +274,7 @@ impl Registry {
         let pods = inner.index.pods(key);
         let group = inner.groups.entry(key.clone()).or_insert_with(|| {
             let cell = Arc::new(FunctionCell::new(config.clone(), self.shared.clone()));
-            self.routes.set(key.host(), Some(cell.clone()));
+            self.routes.set(key.host(), Some(Route::to(cell.clone())));
             Group::new(cell)
         });
         group.update(Instant::now(), &config, pods);
@@ -270,7 +286,14 @@ impl Registry {
         for way in ways {
             match way {
                 Way::Port(port) => self.ports.set(&self.shared, self.bind, port, cell(inner.index.holder(port))),
-                Way::Host(host) => self.routes.set_hostname(&host, cell(inner.index.host_holder(&host))),
+                Way::Host(host) => {
+                    self.routes.set_hostname(&host, cell(inner.index.host_holder(&host)).map(Route::to));
+                }
+                Way::Tag(host) => {
+                    let held = inner.index.tag_holder(&host);
+                    let route = held.and_then(|(key, tag)| Some((cell(Some(key))?, tag.clone())));
+                    self.routes.set_tag(&host, route.map(|(door, tag)| Route { door, tag: Some(tag) }));
+                }
             }
         }
     }
@@ -283,6 +306,8 @@ enum Way {
     Port(u16),
     /// A host name that is not its own.
     Host(Arc<str>),
+    /// The name that one of its tags makes.
+    Tag(Arc<str>),
 }
 
 impl Inner {
@@ -298,7 +323,8 @@ impl Inner {
     fn ways(&self, key: &FunctionKey) -> Vec<Way> {
         let Some(config) = self.index.function(key) else { return Vec::new() };
         let hosts = config.hostnames.iter().cloned().map(Way::Host);
-        config.port.map(Way::Port).into_iter().chain(hosts).collect()
+        let tags = config.directions.tags.iter().map(|tag| Way::Tag(tag.host.clone()));
+        config.port.map(Way::Port).into_iter().chain(hosts).chain(tags).collect()
     }
 }
 

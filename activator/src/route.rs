@@ -1,6 +1,7 @@
 //! From a `Host` header to a Function. Pure; looking a host up allocates nothing where it is in lower case.
 //!
-//! What always holds: a host name that was given to a Function by its author leads there, even where it has the form of another's own name.
+//! What always holds: a host name that was given to a Function by its author leads there, even where it has the form of another's own name; and a
+//! Function's own name leads to it, even where it has the form of another's tag.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -68,6 +69,8 @@ pub struct RouteTable<T> {
 struct Routes<T> {
     /// By `name.namespace`.
     own: HashMap<Box<str>, T>,
+    /// By `tag-name.namespace`.
+    tags: HashMap<Box<str>, T>,
     /// By whole names.
     further: HashMap<Box<str>, T>,
 }
@@ -76,20 +79,28 @@ impl<T: Clone> RouteTable<T> {
     /// A table of `(name.namespace, target)`.
     pub fn new(domains: Domains, routes: impl IntoIterator<Item = (String, T)>) -> Self {
         let own = routes.into_iter().map(|(host, to)| (host.into_boxed_str(), to)).collect();
-        Self { domains, routes: RwLock::new(Routes { own, further: HashMap::new() }) }
+        Self { domains, routes: RwLock::new(Routes { own, tags: HashMap::new(), further: HashMap::new() }) }
     }
 
     /// The target of a `Host` header or authority.
     pub fn lookup(&self, host: &str) -> Option<T> {
         let host = plain(host)?;
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let further = routes.further.get(host.as_ref());
-        further.or_else(|| routes.own.get(self.domains.short_name(&host)?)).cloned()
+        let by_short_name = || {
+            let short = self.domains.short_name(&host)?;
+            routes.own.get(short).or_else(|| routes.tags.get(short))
+        };
+        routes.further.get(host.as_ref()).or_else(by_short_name).cloned()
     }
 
     /// Leads `name.namespace` to a target, or nowhere.
     pub fn set(&self, host: String, target: Option<T>) {
         set(&mut self.write().own, host.into_boxed_str(), target);
+    }
+
+    /// Leads `tag-name.namespace` to a target, or nowhere, as far as it is no Function's own name.
+    pub fn set_tag(&self, host: &str, target: Option<T>) {
+        set(&mut self.write().tags, host.into(), target);
     }
 
     /// Leads a whole name, in lower case, to a target, or no further than any other.
@@ -164,6 +175,24 @@ mod tests {
         assert_eq!((table.lookup("a.www.example.com"), table.lookup("hello.shop")), (None, Some(1)));
         table.set_hostname("example.com", None);
         assert_eq!(table.lookup("example.com"), Some(6));
+    }
+
+    #[test]
+    fn a_tag_has_all_names_that_a_function_has_and_yields_to_one_of_that_name() {
+        let table = table();
+        table.set_tag("canary-hello.shop", Some(7));
+        for suffix in ["", ".svc", ".svc.cluster.local", ".fn.example.com", ":80", "."] {
+            assert_eq!(table.lookup(&format!("Canary-hello.shop{suffix}")), Some(7), "{suffix}");
+        }
+        assert_eq!((table.lookup("canary-hello.other"), table.lookup("a.canary-hello.shop")), (None, None));
+        table.set("canary-hello.shop".to_owned(), Some(8));
+        assert_eq!(table.lookup("canary-hello.shop.svc"), Some(8));
+        table.set_tag("canary-hello.shop", Some(9));
+        assert_eq!(table.lookup("canary-hello.shop"), Some(8), "whoever comes first");
+        table.set("canary-hello.shop".to_owned(), None);
+        assert_eq!(table.lookup("canary-hello.shop"), Some(9));
+        table.set_tag("canary-hello.shop", None);
+        assert_eq!(table.lookup("canary-hello.shop"), None);
     }
 
     #[test]

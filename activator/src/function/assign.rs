@@ -1,7 +1,7 @@
 //! Which of a Function's cells serves which revision. Pure.
 //!
-//! What always holds: a revision has one cell at most; each revision with traffic has one; a cell that holds something keeps its revision, but
-//! where all traffic goes from one revision to another that has no cell (a plain rollout): then the cell goes along, with whatever waits in it.
+//! What always holds: a revision has one cell at most; each revision with traffic has one, be it by a tag or a rule alone; a cell that holds something keeps its revision, but
+//! where all requests went to one revision and go to another that has no cell (a plain rollout): then the cell goes along, with whatever waits in it.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub struct Assignment {
     pub serving: Vec<usize>,
 }
 
-/// Decides. `cells`: the door first, then the further ones. `wanted`: the revisions with traffic, each once, the main one first; without any
+/// Decides. `cells`: the door first, then the further ones. `wanted`: the revisions that get any requests, each once, the main one first; without any
 /// all stays as it is.
 pub fn assign(cells: &[Seat], wanted: &[Arc<str>]) -> Assignment {
     let mut revisions: Vec<_> = cells.iter().map(|cell| cell.revision.clone()).collect();
@@ -129,16 +129,21 @@ mod tests {
     }
 
     proptest! {
-        /// Traffic goes anywhere, requests come and go, cells without any are forgotten: after each step the promises hold.
+        /// Traffic goes anywhere, tags lead to some besides, requests come and go, cells without any are forgotten: after each step the promises hold.
         #[test]
         fn whatever_the_author_says_the_promises_hold(
             steps in prop::collection::vec(
-                (prop::sample::subsequence(vec!["r1", "r2", "r3", "r4", "r5"], 0..4), prop::collection::vec(any::<bool>(), 8), any::<bool>()),
+                (
+                    prop::sample::subsequence(vec!["r1", "r2", "r3", "r4", "r5"], 0..4),
+                    prop::sample::subsequence(vec!["r1", "r2", "r3", "r4", "r5"], 0..3),
+                    prop::collection::vec(any::<bool>(), 8),
+                    any::<bool>(),
+                ),
                 1..40,
             ),
         ) {
             let mut cells = vec![Seat { revision: None, serves: true, holds: false }];
-            for (shares, holds, reversed) in steps {
+            for (shares, tagged, holds, reversed) in steps {
                 for (cell, holds) in cells.iter_mut().zip(&holds) {
                     cell.holds = *holds;
                 }
@@ -147,6 +152,12 @@ mod tests {
                 let mut shares = wanted(&shares);
                 if reversed {
                     shares.reverse();
+                }
+                // Those with a tag besides come last, as the index lists them; while nobody has the traffic, they get nothing.
+                for revision in wanted(&tagged).into_iter() {
+                    if !shares.is_empty() && !shares.contains(&revision) {
+                        shares.push(revision);
+                    }
                 }
                 let plain = cells.iter().filter(|cell| cell.serves).count() == 1 && shares.len() == 1;
                 let Assignment { revisions, serving } = assign(&cells, &shares);

@@ -1,5 +1,5 @@
-//! The cells of one Function: the door, to which all ways to the Function lead, and one more for each further revision that has a share of its
-//! traffic, or still has requests.
+//! The cells of one Function: the door, to which all ways to the Function lead, and one more for each further revision that gets requests,
+//! by its share, a tag or a rule, or still has some.
 //!
 //! What always holds: a revision's pods are in one cell, so that a hard concurrency limit stays exact; no cell is forgotten that anybody
 //! could still bring a request to, or that has something to tell; most Functions have the door alone, and cost nothing for this.
@@ -11,8 +11,8 @@ use std::time::Instant;
 use super::FunctionCell;
 use super::assign::{Seat, assign};
 use super::endpoints::Endpoint;
-use super::split::Weighted;
 use super::state::Neighbours;
+use crate::choice::Plan;
 use crate::index::function::cause;
 use crate::index::{FunctionConfig, PodView};
 use crate::ownership::Ownership;
@@ -47,7 +47,7 @@ impl Group {
         }
         if !self.door.look().is_alone() {
             self.door.lock().stand_alone();
-            self.door.split.set(Vec::new());
+            self.door.split.close();
         }
         let mut pods = pods;
         pods.retain(|pod| !config.named || Some(&pod.revision) == config.revision.as_ref());
@@ -101,9 +101,8 @@ impl Group {
         if wanted.is_empty() {
             return;
         }
-        let share = |(at, weight): (usize, u32)| -> Weighted { ((at > 0).then(|| cells[at].clone()), weight) };
-        let weights = portions.iter().map(|portion| portion.percent);
-        self.door.split.set(assignment.serving.iter().copied().zip(weights).map(share).collect());
+        let serving = assignment.serving.iter().map(|at| (*at > 0).then(|| cells[*at].clone())).collect();
+        self.door.split.set(serving, Plan::new(&portions, config.directions.clone()));
     }
 
     fn seat(&self, cell: &Arc<FunctionCell>, now: Instant) -> Seat {

@@ -46,6 +46,7 @@ use crate::wake::{self, Need};
 
 pub use admission::Admitted;
 pub use slot::Slot;
+pub use split::Chosen;
 
 use admission::{Waiter, breathe};
 use common::Common;

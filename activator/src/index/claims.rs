@@ -1,4 +1,4 @@
-//! Who claims what only one Function can have: a route port, a host name.
+//! Who claims what only one Function can have: a route port, a host name, the name that a tag makes.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
@@ -35,7 +35,8 @@ impl<T: Eq + Hash> Claims<T> {
         }
     }
 
-    /// Who has it. Where two claim it, which the operator lets them for no longer than a change of hands takes, the first by name.
+    /// Who has it. Where two claim it, the first by name: the operator lets them do so for no longer than a change of hands takes, but for tags, which
+    /// authors choose without it.
     pub(super) fn holder<Q: Eq + Hash + ?Sized>(&self, thing: &Q) -> Option<&FunctionKey>
     where
         T: Borrow<Q>,

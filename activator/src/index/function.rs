@@ -11,6 +11,7 @@ use pilotlight_crds::status::RouteStatus;
 use pilotlight_crds::{Function, condition};
 
 use super::pod::PodView;
+use crate::choice::Directions;
 use crate::ownership::Record;
 
 /// Namespace and name of a Function; cheap to clone.
@@ -64,8 +65,10 @@ pub struct FunctionConfig {
     pub hostnames: Vec<Arc<str>>,
     /// The revision that gets new requests, or most of them; its Deployment has the same name.
     pub revision: Option<Arc<str>>,
-    /// The revisions that share new requests, where there are several; else empty.
+    /// The revisions that get new requests, where there are several, those with none but by tag or rule too; else empty.
     pub split: Box<[Portion]>,
+    /// Which requests go where, whatever the shares.
+    pub directions: Arc<Directions>,
     /// The author says which revisions have the traffic (`spec.traffic`): while they have no pod, requests wait, and those of others get none.
     pub named: bool,
     /// That Deployment is not Pilotlight's own (`spec.targetRef`).
@@ -101,7 +104,7 @@ pub struct FunctionConfig {
 pub struct Portion {
     /// The revision.
     pub revision: Arc<str>,
-    /// Of a hundred requests.
+    /// Of a hundred requests; 0: only such as a tag or a rule leads to it.
     pub percent: u32,
 }
 
@@ -122,12 +125,14 @@ impl FunctionConfig {
         let key = FunctionKey::of(function)?;
         let spec = &function.spec;
         let route = function.status.as_ref().and_then(|status| status.route.as_ref());
+        let directions = Arc::new(Directions::of(&key, function, route));
         Some(Self {
             key,
             port: route.map(|route| route.port).filter(|port| *port != 0),
             hostnames: hostnames(function),
             revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
-            split: route.map(split).unwrap_or_default(),
+            split: route.map(|route| split(route, &directions)).unwrap_or_default(),
+            directions,
             named: spec.names_revisions(),
             adopts: spec.target_ref.is_some(),
             wake_replicas: wake_replicas(&spec.scaling),
@@ -163,8 +168,8 @@ impl FunctionConfig {
     }
 }
 
-/// The shares that the operator says, each revision once and only those that get something, the main one first.
-fn split(route: &RouteStatus) -> Box<[Portion]> {
+/// The shares that the operator says, each revision once and only those that get something, be it by tag or rule, the main one first.
+fn split(route: &RouteStatus, directions: &Directions) -> Box<[Portion]> {
     let mut portions: Vec<Portion> = Vec::new();
     for share in route.split.iter().filter(|share| share.percent > 0) {
         match portions.iter_mut().find(|portion| *portion.revision == *share.revision) {
@@ -172,10 +177,20 @@ fn split(route: &RouteStatus) -> Box<[Portion]> {
             None => portions.push(Portion { revision: share.revision.as_str().into(), percent: share.percent }),
         }
     }
+    let main = route.revision.as_deref();
+    if portions.len() < 2 {
+        portions = main.iter().map(|revision| Portion { revision: (*revision).into(), percent: 100 }).collect();
+    }
+    // While nobody has the traffic, nothing is led anywhere.
+    for revision in directions.revisions().filter(|_| main.is_some()) {
+        if portions.iter().all(|portion| portion.revision != *revision) {
+            portions.push(Portion { revision: revision.clone(), percent: 0 });
+        }
+    }
     if portions.len() < 2 {
         return Box::default();
     }
-    portions.sort_by_key(|portion| Some(&*portion.revision) != route.revision.as_deref());
+    portions.sort_by_key(|portion| Some(&*portion.revision) != main);
     portions.into()
 }
 

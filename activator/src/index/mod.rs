@@ -22,6 +22,7 @@ pub struct Index {
     functions: HashMap<FunctionKey, Arc<FunctionConfig>>,
     ports: Claims<u16>,
     hostnames: Claims<Arc<str>>,
+    tags: Claims<Arc<str>>,
     pods: HashMap<FunctionKey, BTreeMap<Arc<str>, Arc<PodView>>>,
 }
 
@@ -33,6 +34,7 @@ impl Index {
         self.remove_function(&key);
         self.ports.add(&key, config.port);
         self.hostnames.add(&key, config.hostnames.iter().cloned());
+        self.tags.add(&key, config.directions.tags.iter().map(|tag| tag.host.clone()));
         self.functions.insert(key.clone(), Arc::new(config));
         Some(key)
     }
@@ -51,6 +53,9 @@ impl Index {
         }
         for host in &config.hostnames {
             self.hostnames.remove(key, host);
+        }
+        for tag in &config.directions.tags {
+            self.tags.remove(key, &tag.host);
         }
     }
 
@@ -200,6 +205,13 @@ impl Index {
     /// Which Function a host name leads to that is not a Function's own.
     pub fn host_holder(&self, host: &str) -> Option<&FunctionKey> {
         self.hostnames.holder(host)
+    }
+
+    /// Which Function's tag makes this host name, `tag-name.namespace`, and which one.
+    pub fn tag_holder(&self, host: &str) -> Option<(&FunctionKey, &Arc<str>)> {
+        let key = self.tags.holder(host)?;
+        let tag = self.functions.get(key)?.directions.tags.iter().find(|tag| *tag.host == *host)?;
+        Some((key, &tag.tag))
     }
 }
 

@@ -269,3 +269,68 @@ fn pods_of_other_revisions_say_nothing_about_the_active_one() {
     }));
     assert_eq!(index.cause(&key()), None);
 }
+
+#[test]
+fn what_a_tag_or_a_rule_leads_to_gets_requests_without_a_share() {
+    let read = |edit: &dyn Fn(&mut Value)| {
+        let config = FunctionConfig::from_function(&function(|f| {
+            f["status"]["route"]["tags"] = json!([
+                {"tag": "old", "revision": "hello-1", "url": ""}, {"tag": "new", "revision": "hello-2", "url": ""},
+            ]);
+            f["status"]["route"]["matches"] = json!([{"revision": "hello-3", "matches": [{"path": {"value": "/3"}}]}]);
+            edit(f);
+        }))
+        .unwrap();
+        let portions = config.portions().into_iter().map(|portion| (portion.revision.to_string(), portion.percent));
+        (portions.collect::<Vec<_>>(), config)
+    };
+    let part = |revision: &str, percent: u32| (revision.to_owned(), percent);
+    let (portions, config) = read(&|_| {});
+    assert_eq!(portions, [part("hello-2", 100), part("hello-1", 0), part("hello-3", 0)]);
+    let hosts = config.directions.tags.iter().map(|tag| &*tag.host);
+    assert_eq!(hosts.collect::<Vec<_>>(), ["old-hello.shop", "new-hello.shop"]);
+    let shares = json!([{"revision": "hello-3", "percent": 60}, {"revision": "hello-2", "percent": 40}]);
+    let (portions, _) = read(&|f| f["status"]["route"]["split"] = shares.clone());
+    assert_eq!(portions, [part("hello-2", 40), part("hello-3", 60), part("hello-1", 0)]);
+    let (portions, config) = read(&|f| {
+        f["status"]["route"]["tags"] = json!([{"tag": "new", "revision": "hello-2", "url": ""}]);
+        f["status"]["route"]["matches"] = json!([]);
+    });
+    assert_eq!((portions, config.split.len()), (vec![part("hello-2", 100)], 0), "one revision is no split");
+    let (portions, _) = read(&|f| f["status"]["route"]["revision"] = Value::Null);
+    assert_eq!(portions, [], "while nobody has the traffic, nothing is led anywhere");
+}
+
+#[test]
+fn a_name_that_two_tags_make_has_one_holder_whatever_the_order() {
+    let with_tag = |name: &str, tag: &str| {
+        function(|f| {
+            f["metadata"]["name"] = json!(name);
+            f["status"]["route"]["tags"] = json!([{"tag": tag, "revision": format!("{name}-1"), "url": ""}]);
+        })
+    };
+    let (long, short) = (with_tag("b-c", "a"), with_tag("c", "a-b"));
+    for order in [[&long, &short], [&short, &long]] {
+        let mut index = Index::default();
+        order.iter().for_each(|function| drop(index.apply_function(function)));
+        let holder =
+            |index: &Index| index.tag_holder("a-b-c.shop").map(|(key, tag)| (key.name.to_string(), tag.to_string()));
+        assert_eq!(holder(&index), Some(("b-c".into(), "a".into())));
+        index.delete_function(&long);
+        assert_eq!(holder(&index), Some(("c".into(), "a-b".into())));
+        index.apply_function(&with_tag("c", "z"));
+        assert_eq!(holder(&index), None);
+    }
+}
+
+#[test]
+fn what_is_slow_and_who_stays_where_is_the_authors_word() {
+    let config = |spec: Value| FunctionConfig::from_function(&function(|f| f["spec"] = spec)).unwrap();
+    let spec = json!({"image": "a", "sticky": {"header": "x-user"},
+        "rollout": {"strategy": "Gradual", "abortOn": {"latencyP99Seconds": 0.25}}});
+    let both = config(spec);
+    assert_eq!(both.slow_after, Some(Duration::from_millis(250)));
+    assert!(both.directions.sticky.is_some());
+    let errors = config(json!({"image": "a", "rollout": {"strategy": "Gradual", "abortOn": {"errorPercent": 1}}}));
+    assert_eq!((errors.slow_after, &errors.directions.sticky), (None, &None));
+}

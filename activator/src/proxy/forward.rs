@@ -221,11 +221,13 @@ impl Attempts<'_> {
         }
     }
 
-    /// To the owner, a request carries a mark, and only the owner keeps time limits.
+    /// To the owner, a request carries a mark and the revision that was chosen, and only the owner keeps time limits.
     fn prepare(&mut self, slot: &mut Slot, request: &mut Request<RequestBody>, client: Version) {
         slot.speak(client);
         self.record.relay(slot.line().is_some());
-        request.headers_mut().remove(relay::HEADER_RELAY);
+        if request.headers_mut().remove(relay::HEADER_RELAY).is_some() {
+            request.headers_mut().remove(relay::HEADER_REVISION);
+        }
         let Some(line) = slot.line() else {
             self.exchange.set_idle(self.config.idle_stream_timeout);
             return slot.begin(self.started, self.config.slow_after, self.due);
@@ -233,6 +235,11 @@ impl Attempts<'_> {
         self.exchange.set_idle(None);
         if let Some(mark) = line.mark() {
             request.headers_mut().insert(relay::HEADER_RELAY, mark.clone());
+            // Else it would be chosen anew there, where neither the host that it came by nor its tag is known.
+            let chosen = self.config.revision.as_deref().filter(|_| !self.config.split.is_empty());
+            if let Some(revision) = chosen.and_then(|revision| HeaderValue::from_str(revision).ok()) {
+                request.headers_mut().insert(relay::HEADER_REVISION, revision);
+            }
         }
     }
 

@@ -90,6 +90,26 @@ pub fn tells_origin(name: &str) -> bool {
     }
 }
 
+/// Whether the client came by TLS: to the trusted proxy in front, where that says so or not, else to this hop.
+pub fn came_encrypted(headers: &HeaderMap, peer: &Peer) -> bool {
+    let told = if peer.trusted { told_scheme(headers) } else { None };
+    told.unwrap_or(peer.scheme.as_bytes()).eq_ignore_ascii_case(b"https")
+}
+
+/// The scheme that belongs to the first hop.
+fn told_scheme(headers: &HeaderMap) -> Option<&[u8]> {
+    let first = |name: &HeaderName| headers.get(name)?.as_bytes().split(|byte| *byte == b',').next();
+    let in_forwarded = || {
+        let mut pairs = first(&FORWARDED)?.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let scheme = pairs.find_map(|pair| {
+            pair.split_at_checked(b"proto=".len()).filter(|(name, _)| name.eq_ignore_ascii_case(b"proto="))
+        })?;
+        let quoted = scheme.1.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        Some(quoted.unwrap_or(scheme.1))
+    };
+    first(&X_FORWARDED_PROTO).map(<[u8]>::trim_ascii).or_else(in_forwarded)
+}
+
 /// Adds this hop to the chain. What an untrusted peer said of the origin must have been dropped before ([`tells_origin`]).
 pub fn forward(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, version: Version) {
     let element = element(peer, host);
@@ -257,6 +277,29 @@ mod tests {
         assert_eq!(headers["forwarded"], forwarded);
         let last = headers.get_all("x-forwarded-for").iter().next_back().unwrap();
         assert_eq!(last, "2001:db8::7");
+    }
+
+    #[test]
+    fn a_client_came_by_tls_where_this_hop_or_a_trusted_proxy_says_so() {
+        let client = |encrypted| Client { address: ([10, 0, 0, 1], 1).into(), encrypted };
+        let trust = Trust::new(vec![network("10.0.0.0/8").unwrap()]);
+        let encrypted = |encrypted, trust: &Trust, field: Option<(&'static str, &'static str)>| {
+            let fields = field.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            came_encrypted(&HeaderMap::from_iter(fields), &Peer::new(client(encrypted), trust))
+        };
+        let nobody = Trust::default();
+        assert!(encrypted(true, &nobody, None) && !encrypted(false, &nobody, None));
+        for (name, value) in [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-proto", " HTTPS , http"),
+            ("forwarded", "for=1.2.3.4;Proto=\"https\";host=a, for=10.0.0.1;proto=http"),
+        ] {
+            assert!(encrypted(false, &trust, Some((name, value))), "{value}");
+            assert!(!encrypted(false, &nobody, Some((name, value))), "anybody can say so");
+        }
+        let plain = Some(("x-forwarded-proto", "http"));
+        assert!(!encrypted(true, &trust, plain) && encrypted(true, &nobody, plain), "the first hop decides");
+        assert!(!encrypted(false, &trust, Some(("forwarded", "proto"))) && encrypted(true, &trust, None));
     }
 
     proptest! {

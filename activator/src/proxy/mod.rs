@@ -19,17 +19,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, HOST, SET_COOKIE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use pilotlight_crds::names::HEADER_REASON;
 use tokio_util::sync::CancellationToken;
 
+use crate::choice;
 use crate::error::Refusal;
 use crate::error::respond::Asked;
-use crate::function::FunctionCell;
+use crate::function::{Chosen, FunctionCell};
 use crate::listen::conn::ActiveRequest;
 use crate::listen::strict;
-use crate::registry::Registry;
+use crate::registry::{Registry, Route};
 use crate::relay;
 use crate::runtime::Shared;
 use crate::telemetry::record::Record;
@@ -97,17 +99,21 @@ pub async fn handle(
 ) -> Response<Body> {
     let at = Instant::now();
     let host = host_of(&request);
-    let door = match target {
-        Target::Function(door) => Some(door.clone()),
+    let route = match target {
+        Target::Function(door) => Some(Route::to(door.clone())),
         Target::Hosts(registry) => host.to_str().ok().and_then(|host| registry.lookup(host)),
     };
-    match &door {
-        Some(door) => door.take_turn(at).await,
+    match &route {
+        Some(route) => route.door.take_turn(at).await,
         None => target.shared().turns().take_strangers(at).await,
     }
     let asked = Asked::of(request.headers());
-    let relayed = door.as_ref().map_or(Ok(false), |door| relay::arrived(door, request.headers()));
-    let cell = door.map(FunctionCell::choose);
+    let relayed = route.as_ref().map_or(Ok(false), |route| relay::arrived(&route.door, request.headers()));
+    let chosen = route.map(|route| choose(route, &request, &host, relayed == Ok(true)));
+    // Whoever has relayed it has done that, too.
+    let given = chosen.as_ref().and_then(|chosen| chosen.given.as_ref()).filter(|_| relayed == Ok(false));
+    let cookie = given.and_then(|given| given.field(forwarded::came_encrypted(request.headers(), &peer)));
+    let cell = chosen.map(|chosen| chosen.cell);
     // Another activator's word is taken, as a trusted proxy's.
     let peer = if relayed == Ok(true) { Arc::new(peer.taken_at_its_word()) } else { peer };
     // Before anything is added to it.
@@ -147,6 +153,10 @@ pub async fn handle(
     if is_last && version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    // A refusal, here or at the owner, came from no revision.
+    if let Some(cookie) = cookie.filter(|_| !response.headers().contains_key(HEADER_REASON)) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
     record.stamp(response.status(), response.headers_mut());
     let request = InProgress { active, record };
     match tunnel {
@@ -158,6 +168,18 @@ pub async fn handle(
         }
     }
     response
+}
+
+/// Which revision it goes on with. `relayed`: another activator has chosen already.
+fn choose(route: Route, request: &Request<Incoming>, host: &HeaderValue, relayed: bool) -> Chosen {
+    let Route { door, tag } = route;
+    door.choose(|| choice::Asked {
+        told: request.headers().get(relay::HEADER_REVISION).filter(|_| relayed),
+        tag: tag.as_deref(),
+        host,
+        uri: request.uri(),
+        headers: request.headers(),
+    })
 }
 
 fn host_of(request: &Request<Incoming>) -> HeaderValue {

@@ -19,6 +19,8 @@ use mark::Mark;
 
 /// The mark of a relayed request.
 pub const HEADER_RELAY: HeaderName = HeaderName::from_static("pilotlight-relay");
+/// The revision that a relayed request goes to, as the activator chose that got it.
+pub const HEADER_REVISION: HeaderName = HeaderName::from_static("pilotlight-revision");
 const INTERNAL_PREFIX: &str = "pilotlight-";
 
 /// Whether another activator has relayed this request. What it says of the owner is noted before the request is admitted.

@@ -1,17 +1,20 @@
 //! Several revisions of one Function: shares that come, change and go while requests wait and are at pods. Pods in memory, time paused.
 
 mod asked;
+mod directed;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::join_all;
+use http::{HeaderMap, HeaderValue, Uri};
 use pilotlight_crds::workload::Protocol;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::choice::Asked;
 use crate::endpoint::memory::MemoryNet;
 use crate::endpoint::stream::Dial;
 use crate::error::Refusal;
@@ -76,7 +79,7 @@ impl World {
 
     /// A request.
     fn send(&self) -> Sent {
-        let cell = self.group.door().clone().choose();
+        let cell = choose(self.group.door());
         tokio::spawn(async move { cell.admit(1, Instant::now()).await })
     }
 
@@ -100,6 +103,17 @@ impl World {
     fn revisions(&self) -> Vec<Arc<str>> {
         self.group.cells().filter_map(|cell| cell.config().revision.clone()).collect()
     }
+}
+
+/// Where a request goes that says nothing.
+fn choose(door: &Arc<FunctionCell>) -> Arc<FunctionCell> {
+    choose_by(door, None)
+}
+
+/// Where one goes that came by a tag's name.
+fn choose_by(door: &Arc<FunctionCell>, tag: Option<&str>) -> Arc<FunctionCell> {
+    let (host, uri, headers) = (HeaderValue::from_static("hello.shop"), Uri::default(), HeaderMap::new());
+    door.clone().choose(|| Asked { told: None, tag, host: &host, uri: &uri, headers: &headers }).cell
 }
 
 fn revision(number: u8) -> Arc<str> {
@@ -351,7 +365,7 @@ async fn a_cell_is_forgotten_once_nobody_can_bring_it_a_request() {
             let door = door.clone();
             tokio::spawn(async move {
                 loop {
-                    drop(door.clone().choose().admit(1, Instant::now()).await.unwrap());
+                    drop(choose(&door).admit(1, Instant::now()).await.unwrap());
                     tokio::task::yield_now().await;
                 }
             })
