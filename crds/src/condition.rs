@@ -74,6 +74,9 @@ pub const TRAFFIC_SPLIT: &str = "TrafficSplit";
 pub const REVISION_MISSING: &str = "RevisionMissing";
 /// Reason of `TrafficReady=False` and `Stalled=True`: the revision that `spec.traffic` names did not start.
 pub const REVISION_FAILED: &str = "RevisionFailed";
+/// Reason of `WorkloadReady=False` and `Stalled=True`: the newest revision's requests failed or were slow more often than `spec.rollout.abortOn` allows, and
+/// the traffic went back.
+pub const ROLLOUT_ABORTED: &str = "RolloutAborted";
 /// Reason of `HostnamesReady=True`.
 pub const HOSTNAMES_HELD: &str = "HostnamesHeld";
 /// Reason of `HostnamesReady=False`: another Function has one of them, and keeps it.

@@ -20,8 +20,8 @@ pub struct Rollout {
     pub abort_on: Option<AbortOn>,
 }
 
-/// What a new revision may do no more often than this, by what the activators see of its requests since the step began. It is judged by the lower bound of
-/// Wilson's interval (99.9 %), so that a single bad answer among the first is no verdict.
+/// What a new revision may do no more often than this, by what the activators see of its requests since the step began. A rollout is aborted
+/// once that is sure (Chernoff's bound, 99.9 %): a single bad answer among the first is no verdict. While it is not, no step is made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AbortOn {

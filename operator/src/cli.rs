@@ -19,7 +19,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Reconciles Functions and scales them, as long as this process is the leader.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Turns every Function into a plain working Deployment and Service, before Pilotlight is uninstalled.
     Release(ReleaseArgs),
 }
@@ -57,6 +57,10 @@ pub struct RunArgs {
     /// External domain of Functions: `hello` in namespace `shop` is `hello.shop.<domain>`.
     #[arg(long, env = "PILOTLIGHT_DOMAIN", value_parser = domain)]
     pub domain: Option<String>,
+    /// DNS name of the activators' Service, in full, by which tags answer inside the cluster: `pilotlight-activator.pilotlight-system.svc.cluster.local`.
+    /// Empty: only its host name and its header lead to a tag.
+    #[arg(long, env = "PILOTLIGHT_ACTIVATOR_HOST", value_parser = domain)]
+    pub activator_host: Option<String>,
     /// Which namespaces may have which of the host names that Functions ask for (`spec.hostnames`): `www.example.com=shop,web`; `*.example.com=*` gives
     /// all names below a domain to every namespace. May be given several times; without it nobody may have any.
     #[arg(long = "hostnames", value_name = "DOMAIN=NAMESPACE[,NAMESPACE]")]
@@ -139,6 +143,11 @@ fn domain(value: &str) -> Result<String, String> {
 }
 
 impl RunArgs {
+    /// The DNS name of the activators' Service, if it is known.
+    pub fn activator_host(&self) -> Option<String> {
+        self.activator_host.clone().filter(|host| !host.is_empty())
+    }
+
     /// The external domain, if there is one.
     pub fn domain(&self) -> Option<String> {
         self.domain.clone().filter(|domain| !domain.is_empty())

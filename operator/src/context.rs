@@ -37,6 +37,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// External domain of Functions, if there is one.
     pub domain: Option<String>,
+    /// DNS name of the activators' Service, of which tags' Services are aliases; without it they have none.
+    pub activator_host: Option<String>,
     /// What beacons are built from.
     pub pilot: PilotSource,
     /// Asks for reconciles of other Functions.
@@ -86,6 +88,7 @@ impl Context {
         recorder: EventWriter,
         metrics: Metrics,
         domain: Option<String>,
+        activator_host: Option<String>,
         pilot: PilotSource,
         triggers: Triggers,
         ports: PortIndex,
@@ -99,6 +102,7 @@ impl Context {
             recorder,
             metrics,
             domain,
+            activator_host,
             pilot,
             triggers,
             ports: Mutex::new(ports),

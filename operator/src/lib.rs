@@ -30,6 +30,7 @@ pub mod revisions;
 pub mod route;
 pub mod run;
 pub mod status;
+pub mod traffic;
 pub mod transitions;
 pub mod validate;
 pub mod write;

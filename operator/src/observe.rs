@@ -36,6 +36,8 @@ pub struct Observed {
     pub deployments: Vec<Arc<Deployment>>,
     /// The Function's Service, if it owns one of its name.
     pub service: Option<Arc<Service>>,
+    /// The Services of its tags.
+    pub tag_services: Vec<Arc<Service>>,
     /// The Function's own EndpointSlice.
     pub slice: Option<Arc<EndpointSlice>>,
     /// EndpointSlices of the Service that somebody else writes: Kubernetes did while Pilotlight had released it.
@@ -142,12 +144,16 @@ pub async fn observe(context: &Context, function: &Function) -> Observed {
         status: context.last_status(function),
         deployments: caches.deployments.of(namespace, name),
         service: caches.services.get(namespace, name).filter(|service| owns(function, &service.metadata)),
+        tag_services: caches.services.of(namespace, name),
         slice: mine.into_iter().next(),
         other_slices: others,
         pod_events: HashMap::new(),
         pods,
     };
     observed.deployments.retain(|deployment| owns(function, &deployment.metadata));
+    let is_tags =
+        |service: &Service| service.metadata.name.as_deref() != Some(name) && owns(function, &service.metadata);
+    observed.tag_services.retain(|service| is_tags(service));
     observed.pod_events = pod_events(context, uid, namespace, &observed.pods).await;
     observed
 }

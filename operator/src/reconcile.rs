@@ -28,7 +28,8 @@ use crate::owner::{self, OwnerInput};
 use crate::ports::{Claimant, PortsExhausted};
 use crate::revisions::{RevisionInput, RevisionPlan, plan};
 use crate::route::{self, Route, RouteInput};
-use crate::status::{self, StatusInput, Traffic, TrafficInput, Verdict};
+use crate::status::{self, StatusInput, Traffic, Verdict};
+use crate::traffic;
 use crate::validate::{Problem, validate};
 use crate::write::{WriteError, Written, write};
 
@@ -92,14 +93,16 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     let port = claim_port(context, function, &observed);
     let plan = plan_revisions(context, function, &observed, &problems);
     let now = Timestamp::now();
-    let verdicts = status::judge(&function.name_any(), &plan.wanted, &observed, now);
-    let traffic = decide_traffic(context, function, &observed, &verdicts);
+    let mut verdicts = status::judge(&function.name_any(), &plan.wanted, &observed, now);
+    let traffic = traffic::decide(context, function, &observed, &verdicts, now);
+    status::condemn(&mut verdicts, traffic.aborted.as_ref());
     let revision = traffic.revision.as_deref().unwrap_or_default();
     let pod_port = pod_port(function, &plan, revision);
     let at = port.as_ref().copied().unwrap_or_default();
     let route = decide_route(context, function, &observed, revision, pod_port, at);
     let owner = decide_owner(context, function, port.as_ref().ok(), now);
-    let desired = apply::Desired { plan: &plan, protocol: protocol(function, &plan, &traffic), port, route };
+    let protocol = protocol(function, &plan, &traffic);
+    let desired = apply::Desired { plan: &plan, protocol, tags: &traffic.tags, port, route };
     let led = observed.leads(desired.port.as_ref().ok().copied());
     let reachable = reachable(&observed.status.conditions, now);
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), led, reachable);
@@ -188,24 +191,6 @@ fn plan_revisions(context: &Context, function: &Function, observed: &Observed, p
         named: &function.spec.named_revisions().collect::<Vec<_>>(),
         deployments: &observed.deployments,
         remembered: &remembered,
-    })
-}
-
-fn decide_traffic(context: &Context, function: &Function, observed: &Observed, verdicts: &[Verdict]) -> Traffic {
-    let uid = function.uid().unwrap_or_default();
-    let route = observed.status.route.as_ref();
-    let current = route.and_then(|route| route.revision.as_deref());
-    context.with_memory(&uid, |memory| {
-        let promoting = memory.promoting.as_ref().map(|(revision, since)| (revision.as_str(), since.elapsed()));
-        let split = route.map(|route| route.split.as_slice()).unwrap_or_default();
-        let traffic = Traffic::decide(&function.spec, &TrafficInput { verdicts, current, split, promoting });
-        memory.promoting = traffic.promotion.as_ref().map(|promotion| {
-            let before = memory.promoting.take();
-            before
-                .filter(|(revision, _)| *revision == promotion.revision)
-                .unwrap_or_else(|| (promotion.revision.clone(), Instant::now()))
-        });
-        traffic
     })
 }
 
@@ -298,6 +283,7 @@ fn floor(
     let initial = function.spec.scaling.initial_replicas;
     let proving = match latest.state {
         RevisionState::Pending => true,
+        RevisionState::Failed if latest.is_aborted() => false,
         RevisionState::Failed => status::failing_since(&observed.status, &latest.name)
             .is_some_and(|since| now.duration_since(since) < FAILED_HOLD),
         RevisionState::Ready => false,
@@ -350,7 +336,8 @@ fn next_look(
     let uid = function.uid().unwrap_or_default();
     let starting = verdicts.iter().any(|v| v.evidence.replicas > v.evidence.ready || v.evidence.diagnosis.is_some());
     let refused = applied.workload.is_err() || applied.service.is_err() || applied.port.is_err();
-    let waiting = !matches!(applied.route, Route::Activators(_)) || traffic.promotion.is_some();
+    let moving = traffic.promotion.is_some() || traffic.rollout.is_some();
+    let waiting = moving || !matches!(applied.route, Route::Activators(_));
     let floored = context.with_memory(&uid, |memory| memory.floor.is_some());
     if refused {
         Action::requeue(WATCHFUL * 5)

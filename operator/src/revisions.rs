@@ -5,6 +5,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use pilotlight_crds::FunctionStatus;
+use pilotlight_crds::status::RouteStatus;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,9 +72,9 @@ pub fn plan(input: &RevisionInput<'_>) -> RevisionPlan {
 /// Numbers of the revisions that have traffic, or shall have some.
 fn used(input: &RevisionInput<'_>) -> Vec<u64> {
     let route = input.status.route.as_ref();
-    let shares = route.into_iter().flat_map(|route| &route.split).map(|share| share.revision.as_str());
-    let names = route.and_then(|route| route.revision.as_deref()).into_iter().chain(shares);
-    names.chain(input.named.iter().copied()).filter_map(number_of).collect()
+    let served = route.map(RouteStatus::revisions).unwrap_or_default();
+    let from = input.status.rollout.iter().map(|rollout| rollout.from.as_str());
+    served.into_iter().chain(from).chain(input.named.iter().copied()).filter_map(number_of).collect()
 }
 
 /// The number in a revision's name.

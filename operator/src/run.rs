@@ -126,6 +126,7 @@ async fn lead(
         EventWriter::new(client, reporter),
         metrics,
         args.domain(),
+        args.activator_host(),
         pilot,
         triggers.clone(),
         seeded_ports(&functions),

@@ -37,6 +37,7 @@ pub fn transitions(before: &FunctionStatus, after: &FunctionStatus) -> Vec<Trans
     beacon(before, after, &mut all);
     ready(before, after, &mut all);
     traffic(before, after, &mut all);
+    rollout(before, after, &mut all);
     woken(before, after, &mut all);
     all
 }
@@ -136,6 +137,21 @@ fn traffic(before: &FunctionStatus, after: &FunctionStatus, all: &mut Vec<Transi
             deployment: Some(new),
         });
     }
+}
+
+/// Each step of a rollout. That it was aborted is told of the workload.
+fn rollout(before: &FunctionStatus, after: &FunctionStatus, all: &mut Vec<Transition>) {
+    let Some(now) = &after.rollout else { return };
+    if before.rollout.as_ref().is_some_and(|was| (&was.revision, was.percent) == (&now.revision, now.percent)) {
+        return;
+    }
+    all.push(Transition {
+        type_: EventType::Normal,
+        reason: "RolloutStep".to_owned(),
+        note: format!("Revision {} has {} % of the traffic, {} the rest", now.revision, now.percent, now.from),
+        action: "Route",
+        deployment: Some(now.revision.clone()),
+    });
 }
 
 /// The step down is told by the autoscaler, which knows why.

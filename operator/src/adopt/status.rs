@@ -87,6 +87,7 @@ pub(super) async fn observe(context: &Context, seen: &Seen, accepted: Option<&Ac
     Observed {
         status,
         deployments: deployment.into_iter().collect(),
+        tag_services: Vec::new(),
         service: seen.service.clone().map(Arc::new),
         slice: seen.slice.clone().map(Arc::new),
         other_slices: seen.others.iter().cloned().map(Arc::new).collect(),

@@ -5,6 +5,7 @@
 
 mod deployments;
 mod network;
+mod tags;
 
 pub use network::release_selector;
 
@@ -61,6 +62,8 @@ pub struct Applied {
     pub workload: Result<(), Refusal>,
     /// Whether the Function has its Service and EndpointSlice.
     pub service: Result<(), Refusal>,
+    /// Whether each tag has its Service.
+    pub tags: Result<(), Refusal>,
     /// Where the Service leads.
     pub route: Route,
     /// Only [`apply`] and [`crate::adopt`] make one.
@@ -78,7 +81,7 @@ impl Applied {
         service: Result<(), Refusal>,
         route: Route,
     ) -> Self {
-        Self { port, workload, service, route, _sealed: Sealed }
+        Self { port, workload, service, tags: Ok(()), route, _sealed: Sealed }
     }
 }
 
@@ -88,6 +91,8 @@ pub struct Desired<'a> {
     pub plan: &'a RevisionPlan,
     /// What the Service speaks.
     pub protocol: pilotlight_crds::workload::Protocol,
+    /// Tags and their revisions.
+    pub tags: &'a [(String, String)],
     /// The route port.
     pub port: Result<u16, PortsExhausted>,
     /// Where the Service leads.
@@ -104,6 +109,7 @@ pub async fn apply(
 ) -> Result<Applied, ApplyError> {
     let workload = deployments::apply(context, function, observed, desired.plan).await?;
     let service = network::apply(context, function, observed, desired.protocol, desired.route.target()).await?;
+    let tags = tags::apply(context, function, observed, desired.tags.iter().map(|(tag, _)| tag.as_str())).await?;
     Ok(Applied {
         port: desired
             .port
@@ -111,6 +117,7 @@ pub async fn apply(
             .map_err(|exhausted| Refusal { reason: condition::NO_ROUTE_PORT, message: exhausted.to_string() }),
         workload,
         service,
+        tags,
         route: desired.route.clone(),
         _sealed: Sealed,
     })

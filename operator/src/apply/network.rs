@@ -145,7 +145,7 @@ async fn delete_other_slices(context: &Context, function: &Function, observed: &
     Ok(())
 }
 
-fn gone<T>(kind: &'static str, name: &str, result: kube::Result<T>) -> Result<(), ApplyError> {
+pub(super) fn gone<T>(kind: &'static str, name: &str, result: kube::Result<T>) -> Result<(), ApplyError> {
     match result {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
@@ -157,7 +157,7 @@ fn has_selector(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| !selector.is_empty())
 }
 
-fn namespace(function: &Function) -> String {
+pub(super) fn namespace(function: &Function) -> String {
     function.namespace().unwrap_or_default()
 }
 

@@ -129,6 +129,7 @@ impl<C: Cluster> Evaluation<C> {
                 if news {
                     self.show();
                 }
+                self.inbox.tallies.hear(&batch);
                 let functions = &self.functions;
                 let touched = self.ledger.hear(id, at, &batch, |key, heard| match &heard.revision {
                     None => functions.has(&key.namespace, &key.name).then_some(Part::Main),

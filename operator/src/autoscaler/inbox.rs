@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::lead::{Lead, Leads};
 use super::ledger::FunctionKey;
 use super::refusals::{Refusals, Seen};
+use super::tally::Tallies;
 
 #[derive(Debug, Default)]
 struct Told {
@@ -28,6 +29,8 @@ struct Told {
 pub(super) struct Inbox {
     told: Mutex<Told>,
     news: Notify,
+    /// What activators saw of revisions that are being rolled out.
+    pub(super) tallies: Tallies,
 }
 
 /// What changed since the last look.
@@ -148,6 +151,8 @@ impl Inbox {
         told.floors.remove(key);
         told.leads.remove(key);
         told.refusals.remove(key);
+        drop(told);
+        self.tallies.forget(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {

@@ -35,6 +35,7 @@ mod situation;
 mod stepdown;
 mod steps;
 mod stream;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -60,6 +61,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::cache::{AdoptedPods, Shelf};
+use crate::status::rollout::Seen;
 use board::Board;
 use calendar::Calendar;
 use clock::Clock;
@@ -241,6 +243,16 @@ impl AutoscalerHandle {
     /// Which rungs pods could not be put on when that was last tried, and why. On others they could, or it was not tried.
     pub fn rungs_refused(&self, namespace: &str, name: &str) -> BTreeMap<pilotlight_scaling::Rung, String> {
         self.inbox.rungs_refused(&FunctionKey::new(namespace, name))
+    }
+
+    /// What activators saw of the requests of a revision that is being rolled out, since it has this part of the traffic.
+    pub fn rollout_seen(&self, namespace: &str, name: &str, revision: &str, percent: u32) -> Seen {
+        self.inbox.tallies.seen(FunctionKey::new(namespace, name), revision, percent, std::time::Instant::now())
+    }
+
+    /// Forgets what was seen of a rollout that has ended. Idempotent.
+    pub fn forget_rollout(&self, namespace: &str, name: &str) {
+        self.inbox.tallies.forget(&FunctionKey::new(namespace, name));
     }
 
     /// What the Function's status could say of the idle ladder at this time: plan, what was learnt, cost. `None` while nothing was decided about it.

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_REVISION};
 use pilotlight_crds::park::{self, Parking};
 use pilotlight_crds::policy::{self, Scaling, ScalingMetric};
+use pilotlight_crds::status::RouteStatus;
 use pilotlight_crds::throttle::{is_marked, to_give_back};
 use pilotlight_crds::{Function, FunctionSpec};
 use pilotlight_scaling::idle::{IdleReason, Rungs, Step as IdleStep};
@@ -192,10 +193,10 @@ pub(super) fn active_revision(function: &Function) -> Option<&str> {
     route.revision.as_deref()
 }
 
-/// The other revisions that get some, where several do.
+/// The other revisions that get requests, where several do.
 pub(super) fn sharing_revisions(function: &Function) -> impl Iterator<Item = &str> {
     let route = function.status.as_ref().and_then(|status| status.route.as_ref());
-    let all = route.into_iter().flat_map(|route| &route.split).map(|share| share.revision.as_str());
+    let all = route.map(RouteStatus::revisions).unwrap_or_default().into_iter();
     all.filter(|name| Some(*name) != active_revision(function))
 }
 

@@ -1,4 +1,4 @@
-//! The Service of a Function: a name and a virtual address, without a selector of its own.
+//! The Services of a Function: a name and a virtual address, without a selector of its own, and an alias for each tag.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -40,4 +40,15 @@ pub fn service(function: &Function, protocol: Protocol, selector: Option<BTreeMa
         }),
         status: None,
     }
+}
+
+/// The Service of a tag: an alias of the activators' Service, at the DNS name `host`.
+pub fn alias(function: &Function, name: String, host: &str) -> Service {
+    let labels = labels(function.metadata.name.as_deref().unwrap_or_default());
+    let spec = ServiceSpec {
+        type_: Some("ExternalName".to_owned()),
+        external_name: Some(host.to_owned()),
+        ..ServiceSpec::default()
+    };
+    Service { metadata: owned_metadata(function, name, labels), spec: Some(spec), status: None }
 }

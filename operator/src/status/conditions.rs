@@ -8,7 +8,7 @@ use pilotlight_crds::FunctionStatus;
 use pilotlight_crds::condition::{self, Desired};
 use pilotlight_crds::diagnosis::BeaconState;
 use pilotlight_crds::policy::{Beacon, IdleRung};
-use pilotlight_crds::status::{RevisionState, RouteShare, Rung};
+use pilotlight_crds::status::{RevisionState, RolloutStatus, RouteShare, Rung};
 
 use pilotlight_scaling::Rung as ScalingRung;
 
@@ -27,6 +27,9 @@ pub const INVALID_SPEC: &str = "InvalidSpec";
 pub const STARTING: &str = "Starting";
 /// Reason of `Reconciling=True` while a revision that proved itself gets pods enough to take over the traffic.
 pub const PROMOTING: &str = "PromotingRevision";
+
+/// Reason of `Reconciling=True` while traffic moves to a new revision in steps.
+pub const ROLLING_OUT: &str = "RollingOut";
 
 /// A condition before it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl Say {
 pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now: &Time) {
     let workload = workload(input);
     let route = route(input);
-    let named = named(input);
+    let named = tags(input).or_else(|| named(input));
     let ready = ready(&workload, &route, named.as_ref(), input);
     let active = active(status);
     let stalled = [&workload, &route].into_iter().chain(&named).find(|say| say.stalled);
@@ -96,6 +99,12 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
             }
         }
     }
+}
+
+/// A tag whose Service cannot be had. Its host name and its header lead to its revision all the same.
+fn tags(input: &StatusInput<'_>) -> Option<Say> {
+    let refusal = input.applied.tags.as_ref().err()?;
+    Some(Say::new(Some(false), refusal.reason, &refusal.message).stalled())
 }
 
 /// What is said of the revisions that the author names. The route's own condition is about the way there, and others count on that.
@@ -169,6 +178,12 @@ fn workload(input: &StatusInput<'_>) -> Say {
     let Some(latest) = input.verdicts.first() else {
         return Say::new(None, condition::REVISION_STARTING, "No revision exists yet");
     };
+    if let Some(aborted) = input.traffic.aborted.as_ref().filter(|aborted| aborted.revision == latest.name) {
+        return Say::new(Some(false), condition::ROLLOUT_ABORTED, &aborted.message).stalled();
+    }
+    if latest.is_aborted() {
+        return without_evidence(latest, input);
+    }
     if latest.evidence.ready > 0 {
         return proven(latest, input);
     }
@@ -199,7 +214,10 @@ fn without_evidence(latest: &Verdict, input: &StatusInput<'_>) -> Say {
         (None, RevisionState::Ready) => proven(latest, input),
         (None, RevisionState::Failed) => {
             let reason = latest.reason.as_deref().unwrap_or("Failed");
-            let message = format!("Revision {} did not start", latest.name);
+            let message = match latest.is_aborted() {
+                true => format!("The rollout of revision {} was aborted", latest.name),
+                false => format!("Revision {} did not start", latest.name),
+            };
             Say::new(Some(false), reason, message).stalled()
         }
         (None, RevisionState::Pending) if input.function.spec.scaling.initial_replicas == 0 => Say::new(
@@ -352,6 +370,10 @@ fn reconciling(workload: &Say, route: &Say, input: &StatusInput<'_>) -> Option<S
     }
     if route.status != Some(true) {
         return busy(&route.reason, route.message.clone());
+    }
+    if let Some(RolloutStatus { revision, from, percent, since }) = &input.traffic.rollout {
+        let message = format!("Revision {revision} has {percent} % of the traffic since {}, {from} the rest", since.0);
+        return busy(ROLLING_OUT, message);
     }
     input.traffic.promotion.as_ref().and_then(|Promotion { revision, replicas }| {
         let message = if input.traffic.revision.as_ref() == Some(revision) {

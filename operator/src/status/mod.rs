@@ -6,6 +6,7 @@
 pub mod conditions;
 pub mod evidence;
 mod idle;
+pub mod rollout;
 pub mod traffic;
 
 pub use traffic::{Traffic, TrafficInput};
@@ -16,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pilotlight_crds::condition;
 use pilotlight_crds::diagnosis::{Diagnosis, WillItHealAlone};
-use pilotlight_crds::status::{IdleStatus, RevisionState, RevisionStatus, RouteOwner, RouteStatus, Rung};
+use pilotlight_crds::status::{IdleStatus, RevisionState, RevisionStatus, RouteOwner, RouteStatus, RouteTag, Rung};
 use pilotlight_crds::{Function, FunctionStatus, names};
 
 use crate::apply::Applied;
@@ -26,6 +27,7 @@ use crate::hostnames::Answer;
 use crate::observe::{Observed, all_parked, all_throttled};
 use crate::validate::Problem;
 use evidence::Evidence;
+use rollout::Abort;
 
 /// How long pods may show a problem that could pass, until the revision counts as failed.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(120);
@@ -113,6 +115,15 @@ pub fn judge(function: &str, wanted: &[Revision], observed: &Observed, now: Time
         .collect()
 }
 
+/// Notes that a revision's rollout was aborted: it starts, but is no good, and gets no traffic again unless the author names it.
+pub fn condemn(verdicts: &mut [Verdict], aborted: Option<&Abort>) {
+    let found = aborted.and_then(|aborted| verdicts.iter_mut().find(|verdict| verdict.name == aborted.revision));
+    if let Some(verdict) = found {
+        verdict.state = RevisionState::Failed;
+        verdict.reason = Some(condition::ROLLOUT_ABORTED.to_owned());
+    }
+}
+
 fn state(
     before: Option<&RevisionStatus>,
     evidence: &Evidence,
@@ -120,6 +131,11 @@ fn state(
     now: Timestamp,
 ) -> (RevisionState, Option<String>) {
     let was = before.map_or(RevisionState::Pending, |r| r.state);
+    if let Some(reason) = before.filter(|_| was == RevisionState::Failed).and_then(|r| r.reason.clone())
+        && reason == condition::ROLLOUT_ABORTED
+    {
+        return (was, Some(reason));
+    }
     if evidence.ready > 0 || was == RevisionState::Ready {
         return (RevisionState::Ready, None);
     }
@@ -171,12 +187,17 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
             port: *port,
             revision: input.traffic.revision.clone(),
             split: input.traffic.split.clone(),
-            tags: Vec::new(),
-            matches: Vec::new(),
+            tags: input
+                .traffic
+                .tags
+                .iter()
+                .map(|(tag, revision)| tagged(tag, revision, name, namespace, input))
+                .collect(),
+            matches: input.traffic.matches.clone(),
             target_port: None,
             owner: input.owner.cloned(),
         }),
-        rollout: None,
+        rollout: input.traffic.rollout.clone(),
         latest_created_revision: latest.map(|v| v.name.clone()),
         latest_ready_revision: input.verdicts.iter().find(|v| v.state == RevisionState::Ready).map(|v| v.name.clone()),
         revisions: input.verdicts.iter().take(LISTED_REVISIONS).map(line).collect(),
@@ -187,6 +208,11 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
     conditions::set_all(&mut status, input, &Time(seconds));
     status.idle = idle::carry(&input.observed.status, &status, input.idle, input.now);
     status
+}
+
+fn tagged(tag: &str, revision: &str, name: &str, namespace: &str, input: &StatusInput<'_>) -> RouteTag {
+    let url = url(&names::tag_name(tag, name), namespace, input.domain);
+    RouteTag { tag: tag.to_owned(), revision: revision.to_owned(), url }
 }
 
 fn line(verdict: &Verdict) -> RevisionStatus {

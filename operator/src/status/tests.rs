@@ -2,9 +2,14 @@
 
 mod named;
 mod promotion;
+mod rollout;
 mod rungs;
 mod target;
 mod warnings;
+
+pub(super) use promotion::NOTHING;
+
+use super::rollout::Seen;
 use super::*;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus};
 use k8s_openapi::api::core::v1::{
@@ -34,6 +39,8 @@ struct Situation {
     /// Which rung pods could not be put on, and why.
     refused: BTreeMap<ScalingRung, String>,
     hostnames: Answer,
+    /// What activators saw of the revision that is being rolled out.
+    seen: Seen,
     now: i64,
 }
 
@@ -52,6 +59,7 @@ impl Situation {
             wanted: Vec::new(),
             refused: BTreeMap::new(),
             hostnames: Answer::default(),
+            seen: Seen::default(),
             now: 1000,
         };
         situation.add_revision(1);
@@ -108,13 +116,22 @@ impl Situation {
     /// What the status says now; the next look sees it as the status before.
     fn look(&mut self) -> FunctionStatus {
         let now = Timestamp::from_second(self.now).unwrap();
-        let verdicts = judge("hello", &self.wanted, &self.observed, now);
+        let mut verdicts = judge("hello", &self.wanted, &self.observed, now);
         let current = self.observed.status.route.as_ref().and_then(|route| route.revision.as_deref());
-        let split = self.observed.status.route.as_ref().map(|route| route.split.clone()).unwrap_or_default();
-        let traffic = Traffic::decide(
-            &self.function.spec,
-            &TrafficInput { verdicts: &verdicts, current, split: &split, promoting: None },
-        );
+        let route = self.observed.status.route.clone().unwrap_or_default();
+        let input = TrafficInput {
+            verdicts: &verdicts,
+            current,
+            split: &route.split,
+            tags: &route.tags,
+            matches: &route.matches,
+            rollout: self.observed.status.rollout.as_ref(),
+            seen: self.seen,
+            now,
+            promoting: None,
+        };
+        let traffic = Traffic::decide(&self.function.spec, &input);
+        condemn(&mut verdicts, traffic.aborted.as_ref());
         let status = build(&StatusInput {
             function: &self.function,
             observed: &self.observed,

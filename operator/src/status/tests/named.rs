@@ -37,7 +37,7 @@ fn split(parts: &[(Option<u64>, u32)]) -> FunctionSpec {
     FunctionSpec { traffic: parts.iter().map(target).collect(), ..FunctionSpec::default() }
 }
 
-const CALM: TrafficInput<'_> = TrafficInput { verdicts: &[], current: Some("hello-3"), split: &[], promoting: None };
+const CALM: TrafficInput<'_> = TrafficInput { current: Some("hello-3"), ..NOTHING };
 
 #[test]
 fn it_gets_the_traffic_at_once_and_then_the_pods_that_the_other_had() {
