@@ -7,6 +7,7 @@ pub mod cold_start;
 pub mod exclusive;
 pub mod existing;
 pub mod fixture;
+pub mod flaky;
 pub mod floor;
 pub mod gitops;
 pub mod history;

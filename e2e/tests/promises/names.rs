@@ -44,7 +44,7 @@ async fn a_pod_reaches_a_function_by_all_four_names() -> Result<()> {
 }
 
 /// Runs a pod with one client for each name; every one must get its 200.
-async fn ask_from_a_pod(stage: &Stage, namespace: &str, names: &[String]) -> Result<()> {
+pub(crate) async fn ask_from_a_pod(stage: &Stage, namespace: &str, names: &[String]) -> Result<()> {
     let clients: Vec<Value> = names
         .iter()
         .enumerate()
