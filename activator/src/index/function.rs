@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use pilotlight_crds::diagnosis::{Reason, WillItHealAlone};
 use pilotlight_crds::policy::Scaling;
 use pilotlight_crds::rollout::Rollout;
@@ -227,7 +228,9 @@ fn failing(function: &Function) -> Option<Failing> {
     if status.observed_generation < function.metadata.generation {
         return None;
     }
-    let failing = status.conditions.iter().find(|c| c.type_ == condition::WORKLOAD_READY && c.status == "False")?;
+    // A revision whose rollout was aborted starts; whoever names it all the same has to wait for it.
+    let speaks = |c: &&Condition| c.type_ == condition::WORKLOAD_READY && c.reason != condition::ROLLOUT_ABORTED;
+    let failing = status.conditions.iter().filter(speaks).find(|c| c.status == "False")?;
     Some(Failing {
         revision: status.latest_created_revision.as_deref().map(Arc::from),
         reason: failing.reason.clone(),

@@ -212,6 +212,11 @@ fn the_condition_counts_only_for_the_present_generation_and_without_better_knowl
     assert_eq!(index.cause(&key()).unwrap().certainty, Certainty::Reported);
     index.apply_pod(&pod(|_| {}));
     assert_eq!(index.cause(&key()).unwrap().certainty, Certainty::Healing, "a pod is starting");
+    let mut aborted = failing(2);
+    aborted.status.as_mut().unwrap().conditions[0].reason = "RolloutAborted".into();
+    let mut index = Index::default();
+    index.apply_function(&aborted);
+    assert_eq!(index.cause(&key()), None, "it starts; whoever names it waits for it");
 }
 
 #[test]
