@@ -6,6 +6,10 @@ pub const GROUP: &str = "pilotlight.dev";
 pub const LABEL_FUNCTION: &str = "pilotlight.dev/function";
 /// Label on a revision's Deployment and pods; its value is the revision's name, `<function>-<n>`.
 pub const LABEL_REVISION: &str = "pilotlight.dev/revision";
+/// Label on a revision's Deployment, where there are several: its part of the traffic, of a hundred requests. For people to look at.
+pub const LABEL_TRAFFIC: &str = "pilotlight.dev/traffic";
+/// Label on a revision's Deployment, where there are several: `Pending`, `Ready` or `Failed`, as in `status.revisions`. For people to look at.
+pub const LABEL_STATE: &str = "pilotlight.dev/state";
 /// Recommended Kubernetes label: the Function's name.
 pub const LABEL_APP_NAME: &str = "app.kubernetes.io/name";
 /// Recommended Kubernetes label: always [`MANAGED_BY`].

@@ -102,7 +102,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     let route = decide_route(context, function, &observed, revision, pod_port, at);
     let owner = decide_owner(context, function, port.as_ref().ok(), now);
     let protocol = protocol(function, &plan, &traffic);
-    let desired = apply::Desired { plan: &plan, protocol, tags: &traffic.tags, port, route };
+    let desired = apply::Desired { plan: &plan, protocol, verdicts: &verdicts, traffic: &traffic, port, route };
     let led = observed.leads(desired.port.as_ref().ok().copied());
     let reachable = reachable(&observed.status.conditions, now);
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), led, reachable);

@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use pilotlight_crds::condition::{
     READY, REVISION_FAILED, REVISION_MISSING, REVISION_PINNED, TRAFFIC_READY, WORKLOAD_READY,
 };
-use pilotlight_crds::names::LABEL_FUNCTION;
+use pilotlight_crds::names::{LABEL_FUNCTION, LABEL_STATE, LABEL_TRAFFIC};
 use pilotlight_crds::status::{FunctionStatus, RevisionState};
 use pilotlight_e2e::fixture::{PATIENCE, image};
 use pilotlight_e2e::load::{Answered, Load};
@@ -129,6 +129,14 @@ async fn blue_then_green_and_back_again_under_load() -> Result<()> {
     let (known, _) = serves(&load, "hello-2", asked).await?;
     more(&load).await?;
     only(&load, "hello-2", known)?;
+    let columns = format!("{LABEL_TRAFFIC},{LABEL_STATE}");
+    let arguments = ["get", "deployments", "-l", "pilotlight.dev/function=hello", "-L", &columns, "--no-headers"];
+    let told = |table: &String| {
+        let row = |name: &str| table.lines().find(|row| row.starts_with(name)).unwrap_or_default().to_owned();
+        let says = |row: String, end: [&str; 2]| row.split_whitespace().rev().take(2).eq(end);
+        says(row("hello-1"), ["Ready", "0"]) && says(row("hello-2"), ["Ready", "100"])
+    };
+    until("the table of revisions to tell", PATIENCE, || stage.kubectl_ok(&arguments), told).await?;
     let seconds = start.elapsed().as_secs_f64();
     let sent = load.end_without_failure().await?;
     println!("  {sent} requests, {:.0} a second, none failed", sent as f64 / seconds);

@@ -4,6 +4,7 @@
 //! by no write here but a creation's 0; a write happens only where something differs.
 
 mod deployments;
+mod labels;
 mod network;
 mod tags;
 
@@ -17,6 +18,7 @@ use crate::observe::Observed;
 use crate::ports::PortsExhausted;
 use crate::revisions::RevisionPlan;
 use crate::route::Route;
+use crate::status::{Traffic, Verdict};
 
 /// A write that failed and may succeed when it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +93,10 @@ pub struct Desired<'a> {
     pub plan: &'a RevisionPlan,
     /// What the Service speaks.
     pub protocol: pilotlight_crds::workload::Protocol,
-    /// Tags and their revisions.
-    pub tags: &'a [(String, String)],
+    /// What the revisions have proved.
+    pub verdicts: &'a [Verdict],
+    /// Which of them get the traffic, and have names of their own.
+    pub traffic: &'a Traffic,
     /// The route port.
     pub port: Result<u16, PortsExhausted>,
     /// Where the Service leads.
@@ -109,7 +113,9 @@ pub async fn apply(
 ) -> Result<Applied, ApplyError> {
     let workload = deployments::apply(context, function, observed, desired.plan).await?;
     let service = network::apply(context, function, observed, desired.protocol, desired.route.target()).await?;
-    let tags = tags::apply(context, function, observed, desired.tags.iter().map(|(tag, _)| tag.as_str())).await?;
+    labels::apply(context, function, observed, desired.verdicts, desired.traffic).await?;
+    let tags =
+        tags::apply(context, function, observed, desired.traffic.tags.iter().map(|(tag, _)| tag.as_str())).await?;
     Ok(Applied {
         port: desired
             .port

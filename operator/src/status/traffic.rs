@@ -91,6 +91,15 @@ impl Traffic {
         }
     }
 
+    /// A revision's part, of a hundred requests.
+    pub fn percent(&self, revision: &str) -> u32 {
+        match self.split.iter().find(|share| share.revision == revision) {
+            Some(share) => share.percent,
+            None if self.split.is_empty() && self.revision.as_deref() == Some(revision) => 100,
+            None => 0,
+        }
+    }
+
     /// With the tags and matches that the author says.
     fn addressed(mut self, spec: &FunctionSpec, input: &TrafficInput<'_>) -> Self {
         let latest = newest_proved(spec, input).map(|latest| latest.name.as_str());

@@ -59,6 +59,7 @@ fn it_goes_step_by_step_each_after_its_interval() {
     };
     let first = decide(None, 0);
     assert_eq!(parts(&first), [("hello-1", 60), ("hello-2", 40)]);
+    assert_eq!((first.percent("hello-1"), first.percent("hello-2")), (60, 40));
     let state = first.rollout.unwrap();
     assert_eq!((state.percent, state.from.as_str()), (40, "hello-1"));
     let early = decide(Some(&state), 59);

@@ -33,6 +33,7 @@ fn traffic_moves_when_the_new_revision_has_as_many_pods_or_after_a_while() {
     };
     let early = decide(1, 0);
     assert_eq!(early.revision.as_deref(), Some("hello-1"));
+    assert_eq!((early.percent("hello-1"), early.percent("hello-2")), (100, 0));
     assert_eq!(early.promotion.unwrap().replicas, 5);
     assert_eq!(decide(5, 0).revision.as_deref(), Some("hello-2"));
     assert_eq!(decide(1, 30).revision.as_deref(), Some("hello-2"));
