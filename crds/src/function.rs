@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::policy::{ColdStart, Concurrency, Scaling, Timeouts};
 use crate::rollout::Rollout;
+use crate::routing::Visibility;
 use crate::status::FunctionStatus;
 use crate::target::TargetRef;
 use crate::traffic::{Sticky, TrafficTarget};
@@ -167,6 +168,10 @@ pub struct FunctionSpec {
     /// Labels and annotations for the pods.
     #[serde(default)]
     pub pod_metadata: PodMetadata,
+    /// From where requests reach the Function: `External` (the default), or `Cluster`: then its names outside the cluster lead nowhere, and no gateway,
+    /// Ingress or load balancer reaches it. Its names inside the cluster answer either way. A change makes no new revision.
+    #[serde(default, skip_serializing_if = "Visibility::is_external")]
+    pub visibility: Visibility,
     /// Further host names under which requests from outside reach the Function, such as `www.example.com`. Whoever runs Pilotlight says which
     /// namespace may have which domain (the chart's value `hostnames`), and a name that another Function has stays with it: `status.hostnames` tells those
     /// that lead here, and the condition HostnamesReady why others do not.
@@ -233,6 +238,7 @@ impl Default for FunctionSpec {
             runtime_class_name: None,
             termination_grace_period_seconds: default_grace(),
             pod_metadata: PodMetadata::default(),
+            visibility: Visibility::default(),
             hostnames: Vec::new(),
             traffic: Vec::new(),
             sticky: None,

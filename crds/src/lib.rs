@@ -12,6 +12,7 @@ pub mod names;
 pub mod park;
 pub mod policy;
 pub mod rollout;
+pub mod routing;
 pub mod rules;
 pub mod schema;
 pub mod status;

@@ -62,11 +62,18 @@ fn names() -> Vec<FieldRule> {
 }
 
 fn routing() -> Vec<FieldRule> {
-    vec![rule(
-        "spec.hostnames[]",
-        format!("self.matches('{HOSTNAME}')"),
-        "an entry of spec.hostnames must be a whole DNS name in lower case, without scheme, port, path or '*': for example www.example.com",
-    )]
+    vec![
+        rule(
+            "spec",
+            "!has(self.hostnames) || size(self.hostnames) == 0 || !has(self.visibility) || self.visibility == 'External'",
+            "spec.hostnames are names for requests from outside the cluster, and spec.visibility is Cluster: remove one of both",
+        ),
+        rule(
+            "spec.hostnames[]",
+            format!("self.matches('{HOSTNAME}')"),
+            "an entry of spec.hostnames must be a whole DNS name in lower case, without scheme, port, path or '*': for example www.example.com",
+        ),
+    ]
 }
 
 fn container() -> Vec<FieldRule> {

@@ -67,6 +67,13 @@ pub struct StatusInput<'a> {
     pub now: Timestamp,
 }
 
+impl StatusInput<'_> {
+    /// The domain of its names outside the cluster, where it has some.
+    fn domain(&self) -> Option<&str> {
+        self.domain.filter(|_| self.function.spec.visibility.is_external())
+    }
+}
+
 /// What is known of one revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -176,7 +183,7 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
     let latest = input.verdicts.first();
     let mut status = FunctionStatus {
         observed_generation: metadata.generation,
-        url: Some(url(name, namespace, input.domain)),
+        url: Some(url(name, namespace, input.domain())),
         hostnames: input.hostnames.held.clone(),
         rung: Some(rung(input)),
         idle: input.observed.status.idle.clone(),
@@ -211,7 +218,7 @@ pub fn build(input: &StatusInput<'_>) -> FunctionStatus {
 }
 
 fn tagged(tag: &str, revision: &str, name: &str, namespace: &str, input: &StatusInput<'_>) -> RouteTag {
-    let url = url(&names::tag_name(tag, name), namespace, input.domain);
+    let url = url(&names::tag_name(tag, name), namespace, input.domain());
     RouteTag { tag: tag.to_owned(), revision: revision.to_owned(), url }
 }
 

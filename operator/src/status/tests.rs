@@ -41,6 +41,7 @@ struct Situation {
     hostnames: Answer,
     /// What activators saw of the revision that is being rolled out.
     seen: Seen,
+    domain: Option<&'static str>,
     now: i64,
 }
 
@@ -60,6 +61,7 @@ impl Situation {
             refused: BTreeMap::new(),
             hostnames: Answer::default(),
             seen: Seen::default(),
+            domain: None,
             now: 1000,
         };
         situation.add_revision(1);
@@ -144,7 +146,7 @@ impl Situation {
             idle: None,
             rungs_refused: &self.refused,
             boost_refused: self.refused.values().next().map(String::as_str),
-            domain: None,
+            domain: self.domain,
             hostnames: &self.hostnames,
             now,
         });
@@ -388,10 +390,4 @@ fn traffic_stays_with_the_old_revision_until_the_new_one_proved_itself() {
     assert!(ready.message.contains("hello-1 still answers"), "{}", ready.message);
     s.set_pod("hello-2", ready_pod());
     assert_eq!(revision(&s.look()), "hello-2");
-}
-
-#[test]
-fn the_address_is_the_domain_s_where_there_is_one() {
-    assert_eq!(url("hello", "shop", None), "http://hello.shop.svc");
-    assert_eq!(url("hello", "shop", Some("example.com")), "http://hello.shop.example.com");
 }

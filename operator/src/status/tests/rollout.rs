@@ -1,7 +1,8 @@
-//! What the status says of a rollout in steps, and of tags.
+//! What the status says of a rollout in steps, of tags, and of where the Function answers.
 
 use super::*;
 use pilotlight_crds::rollout::{AbortOn, Rollout, RolloutStrategy};
+use pilotlight_crds::routing::Visibility;
 use serde_json::json;
 
 /// Its second revision has half of the traffic.
@@ -100,4 +101,14 @@ fn tags_and_matches_are_told_with_their_revisions_and_stay_while_a_wish_cannot_b
     let status = s.look();
     assert_eq!(get(&status.conditions, condition::TRAFFIC_READY).unwrap().reason, condition::NAME_TAKEN);
     assert_eq!(get(&status.conditions, condition::READY).unwrap().reason, condition::NAME_TAKEN);
+}
+
+#[test]
+fn the_address_is_the_domain_s_where_there_is_one_and_it_may_be_reached_from_outside() {
+    let mut s = Situation::new();
+    assert_eq!(s.look().url.as_deref(), Some("http://hello.shop.svc"));
+    s.domain = Some("example.com");
+    assert_eq!(s.look().url.as_deref(), Some("http://hello.shop.example.com"));
+    s.function.spec.visibility = Visibility::Cluster;
+    assert_eq!(s.look().url.as_deref(), Some("http://hello.shop.svc"));
 }
