@@ -61,13 +61,13 @@ async fn a_cookie_keeps_clients_where_they_are_but_for_those_who_must_move_at_ev
     worlds.iter().for_each(|world| pods.iter().for_each(|pod| world.pod(pod)));
     let mut clients = Vec::new();
     for n in 0..60 {
-        let first = ask(&worlds[n % 2], n % 3 == 0, HOST, "/", &[]).await;
+        let first = ask(&worlds[n % 2], n.is_multiple_of(3), HOST, "/", &[]).await;
         clients.push((given(&first).unwrap(), first.body));
     }
     let numbers: BTreeSet<_> = clients.iter().map(|(cookie, _)| cookie).collect();
     assert_eq!(numbers.len(), clients.len(), "each has a number of its own");
     let back = async |n: usize, cookie: &str| {
-        let answer = ask(&worlds[n % 2], n % 3 == 0, HOST, "/", &[("cookie", cookie)]).await;
+        let answer = ask(&worlds[n % 2], n.is_multiple_of(3), HOST, "/", &[("cookie", cookie)]).await;
         assert_eq!(given(&answer), None, "it has one");
         assert_eq!(answer.headers["x-cookie"], cookie, "the pod sees it as it is");
         answer.body
@@ -142,7 +142,7 @@ async fn a_header_keeps_its_value_with_one_revision_and_those_without_it_are_dra
     // The upper half of all numbers is hello-2's: alice's begins with 3, a's with 8.
     for (user, wanted) in [("alice", "hello-1"), ("a", "hello-2"), ("42", "hello-2")] {
         for n in 0..10 {
-            let answer = ask(&worlds[n % 2], n % 3 == 0, HOST, "/", &[("x-user", user)]).await;
+            let answer = ask(&worlds[n % 2], n.is_multiple_of(3), HOST, "/", &[("x-user", user)]).await;
             assert_eq!((answer.body.as_str(), given(&answer)), (wanted, None), "{user}");
         }
     }
