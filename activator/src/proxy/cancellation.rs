@@ -6,7 +6,7 @@ mod stepped;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use http::header::{CONNECTION, HOST, UPGRADE};
@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pilotlight_crds::control::FunctionSample;
 use pilotlight_crds::workload::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -117,9 +118,21 @@ impl World {
         assert!(self.clients.iter().all(|client| client.look().active == 0), "{at}: a client counts as busy");
         assert_eq!(self.shared.tasks.len(), 0, "{at}: tunnels");
         assert!(self.net.open() <= 2, "{at}: {} connections for two requests", self.net.open());
+        self.assert_nobody_blamed(at);
         self.cell.update(config(), Vec::new(), None);
         pause(1_000).await;
         assert_eq!(self.net.open(), 0, "{at}: connections that are neither idle nor closed");
+    }
+
+    /// What the samples tell, once all seconds are over: a client that goes away is no failure, and no request ends twice.
+    fn assert_nobody_blamed(&self, at: &str) {
+        let later = Instant::now() + Duration::from_secs(2);
+        let seconds = 0..=later.duration_since(self.shared.epoch).as_secs();
+        let samples: Vec<_> = seconds.filter_map(|second| self.cell.sample(later, second)).collect();
+        let sum = |count: fn(&FunctionSample) -> u32| samples.iter().map(count).sum::<u32>();
+        let (arrived, completed) = (sum(|sample| sample.arrivals), sum(|sample| sample.completed));
+        assert!((1..=arrived).contains(&completed), "{at}: {completed} of {arrived} requests ended");
+        assert_eq!((sum(|sample| sample.errors), sum(|sample| sample.slow)), (0, 0), "{at}");
     }
 }
 

@@ -148,8 +148,8 @@ async fn exchange(
             let (response, tunnel) = wanted.switch(response, answered.exchange.idle(), answered.held)?;
             Ok(Answer::Switched(response, Box::new(tunnel)))
         }
-        Some(wanted) if wanted.is_connect() && response.status().is_success() => Err(answered.is_no_answer()),
-        None if switches => Err(answered.is_no_answer()),
+        Some(wanted) if wanted.is_connect() && response.status().is_success() => Err(answered.into_no_answer()),
+        None if switches => Err(answered.into_no_answer()),
         _ => Ok(Answer::Whole(respond(response, answered))),
     }
 }
@@ -342,7 +342,7 @@ struct Answered {
 
 impl Answered {
     /// What the pod said is nothing that the client could be told.
-    fn is_no_answer(mut self) -> Refusal {
+    fn into_no_answer(mut self) -> Refusal {
         self.held.slot.blame();
         Refusal::InvalidResponse
     }

@@ -308,7 +308,9 @@ mod tests {
             let names = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
             let fields: Vec<(&str, &str)> = fields.iter().map(|(value, at)| (names[*at], value.as_str())).collect();
             let mut headers = map(&fields);
-            forward(&mut headers, &peer("10.0.0.7:99", false, &["10.0.0.0/8"]), &HOST, Version::HTTP_11);
+            let peer = peer("10.0.0.7:99", false, &["10.0.0.0/8"]);
+            let _ = came_encrypted(&headers, &peer);
+            forward(&mut headers, &peer, &HOST, Version::HTTP_11);
             let last = headers.get_all("x-forwarded-for").iter().next_back().unwrap().to_str().unwrap();
             prop_assert!(last.ends_with("10.0.0.7"));
         }

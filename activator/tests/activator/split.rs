@@ -15,7 +15,7 @@ use crate::fleet::{Fleet, Seen, exclusive, owned_by};
 use crate::harness::{FakePod, TOKEN, World, client, control, empty, eventually, key, read, send, text};
 
 /// Traffic goes to these revisions, the main one first.
-fn share(world: &World, shares: &[(&str, u32)]) {
+pub(crate) fn share(world: &World, shares: &[(&str, u32)]) {
     world.apply(|function| {
         let route = function.status.as_mut().unwrap().route.as_mut().unwrap();
         route.revision = Some(shares[0].0.to_owned());
@@ -23,7 +23,7 @@ fn share(world: &World, shares: &[(&str, u32)]) {
     });
 }
 
-fn split(shares: &[(&str, u32)]) -> Vec<RouteShare> {
+pub(crate) fn split(shares: &[(&str, u32)]) -> Vec<RouteShare> {
     let share = |(revision, percent): &(&str, u32)| RouteShare { revision: (*revision).to_owned(), percent: *percent };
     if shares.len() > 1 { shares.iter().map(share).collect() } else { Vec::new() }
 }
