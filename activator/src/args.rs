@@ -27,6 +27,9 @@ pub struct Args {
     /// Port where the Host header names the Function. All activators must use the same.
     #[arg(long, env = "PILOTLIGHT_HTTP_PORT", default_value_t = 8080)]
     pub http_port: u16,
+    /// Port for requests from outside the cluster, where only Functions' names of that side lead anywhere.
+    #[arg(long, env = "PILOTLIGHT_EXTERNAL_PORT", default_value_t = 8081)]
+    pub external_port: u16,
     /// Port of /livez, /readyz and /metrics.
     #[arg(long, env = "PILOTLIGHT_ADMIN_PORT", default_value_t = 9090)]
     pub admin_port: u16,
@@ -247,8 +250,12 @@ impl Args {
 
     fn check_ports(&self) -> Result<(), ArgsError> {
         let tls = (!self.tls_certificate_dirs.is_empty()).then_some(("tls-port", self.tls_port));
-        let others =
-            [("admin-port", self.admin_port), ("control-port", self.control_port), ("beacon-port", self.beacon_port)];
+        let others = [
+            ("external-port", self.external_port),
+            ("admin-port", self.admin_port),
+            ("control-port", self.control_port),
+            ("beacon-port", self.beacon_port),
+        ];
         let mut seen = vec![("http-port", self.http_port)];
         for (flag, port) in others.into_iter().chain(tls) {
             if let Some((other, _)) = seen.iter().find(|(_, taken)| *taken == port && port != 0) {

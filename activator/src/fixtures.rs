@@ -14,6 +14,7 @@ use crate::scale::{Scale, ScaleError, ScalePort};
 /// The Function `hello` in `shop`, without limits of concurrency or time.
 pub(crate) fn config() -> FunctionConfig {
     FunctionConfig {
+        external: true,
         key: FunctionKey::new("shop", "hello"),
         port: None,
         hostnames: Vec::new(),

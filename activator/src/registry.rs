@@ -23,7 +23,7 @@ use crate::function::group::Group;
 use crate::index::{FunctionKey, Index};
 use crate::led::SliceKey;
 use crate::listen::RoutePorts;
-use crate::route::{Domains, RouteTable};
+use crate::route::{Domains, RouteTable, Side};
 use crate::runtime::Shared;
 
 pub use asked::NotYielded;
@@ -85,9 +85,15 @@ impl Registry {
         &self.shared
     }
 
-    /// Where a host name leads.
-    pub fn lookup(&self, host: &str) -> Option<Route> {
-        self.routes.lookup(host)
+    /// Where a host name leads a request that comes from this side. To one from outside there are no other names than those outside, and a Function that
+    /// is reached from the cluster alone has none of these.
+    pub fn lookup(&self, host: &str, from: Side) -> Option<Route> {
+        let found = self.routes.lookup(host)?;
+        let may = match found.side {
+            Side::Inside => from == Side::Inside,
+            Side::Outside => found.to.door.is_external(),
+        };
+        may.then_some(found.to)
     }
 
     /// The Function of a key: the cell that all ways to it lead to.
@@ -277,6 +283,7 @@ impl Registry {
             self.routes.set(key.host(), Some(Route::to(cell.clone())));
             Group::new(cell)
         });
+        group.door().set_external(config.external);
         group.update(Instant::now(), &config, pods);
     }
 

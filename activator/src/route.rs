@@ -10,7 +10,28 @@ use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 /// The domains under which `name.namespace` may be written.
 #[derive(Clone, Debug)]
 pub struct Domains {
+    /// The cluster's own.
     suffixes: Vec<String>,
+    /// That of names outside the cluster.
+    external: Option<String>,
+}
+
+/// From where requests come to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// From the cluster, where every name leads to its Function.
+    Inside,
+    /// From outside, too, where only the names of that side lead anywhere.
+    Outside,
+}
+
+/// Where a host name leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<T> {
+    /// There.
+    pub to: T,
+    /// Which side's name it is.
+    pub side: Side,
 }
 
 impl Domains {
@@ -18,18 +39,17 @@ impl Domains {
     pub fn new(cluster: &str, external: &str) -> Self {
         let cluster = cluster.trim_matches('.').to_ascii_lowercase();
         let external = external.trim_matches('.').to_ascii_lowercase();
-        let mut suffixes = vec![format!(".svc.{cluster}"), ".svc".to_owned()];
-        if !external.is_empty() {
-            suffixes.push(format!(".{external}"));
-        }
-        Self { suffixes }
+        let suffixes = vec![format!(".svc.{cluster}"), ".svc".to_owned()];
+        Self { suffixes, external: (!external.is_empty()).then(|| format!(".{external}")) }
     }
 
     /// `name.namespace` of a [plain](plain) host, with a known suffix or none; `None` where it has another shape.
-    fn short_name<'a>(&self, host: &'a str) -> Option<&'a str> {
-        let suffixes = self.suffixes.iter();
-        let short = suffixes.filter_map(|suffix| host.strip_suffix(suffix.as_str())).find(|short| is_short(short));
-        short.or(Some(host)).filter(|short| is_short(short))
+    fn short_name<'a>(&self, host: &'a str) -> Option<Found<&'a str>> {
+        let inside = self.suffixes.iter().map(|suffix| (suffix, Side::Inside));
+        let all = inside.chain(self.external.iter().map(|suffix| (suffix, Side::Outside)));
+        let named = all.filter_map(|(suffix, side)| Some(Found { to: host.strip_suffix(suffix.as_str())?, side }));
+        let mut named = named.chain([Found { to: host, side: Side::Inside }]);
+        named.find(|found| is_short(found.to))
     }
 }
 
@@ -83,14 +103,15 @@ impl<T: Clone> RouteTable<T> {
     }
 
     /// The target of a `Host` header or authority.
-    pub fn lookup(&self, host: &str) -> Option<T> {
+    pub fn lookup(&self, host: &str) -> Option<Found<T>> {
         let host = plain(host)?;
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let by_short_name = || {
-            let short = self.domains.short_name(&host)?;
-            routes.own.get(short).or_else(|| routes.tags.get(short))
-        };
-        routes.further.get(host.as_ref()).or_else(by_short_name).cloned()
+        if let Some(to) = routes.further.get(host.as_ref()) {
+            return Some(Found { to: to.clone(), side: Side::Outside });
+        }
+        let Found { to: short, side } = self.domains.short_name(&host)?;
+        let to = routes.own.get(short).or_else(|| routes.tags.get(short))?;
+        Some(Found { to: to.clone(), side })
     }
 
     /// Leads `name.namespace` to a target, or nowhere.
@@ -130,6 +151,21 @@ mod tests {
         RouteTable::new(domains, [("hello.shop".to_owned(), 1), ("svc.svc".to_owned(), 2)])
     }
 
+    fn led(table: &RouteTable<u8>, host: &str) -> Option<u8> {
+        table.lookup(host).map(|found| found.to)
+    }
+
+    #[test]
+    fn a_name_is_of_one_side() {
+        let table = table();
+        table.set_hostname("www.example.com", Some(4));
+        let side = |host: &str| table.lookup(host).unwrap().side;
+        for host in ["hello.shop", "hello.shop.svc:80", "hello.shop.svc.cluster.local"] {
+            assert_eq!(side(host), Side::Inside, "{host}");
+        }
+        assert_eq!([side("hello.shop.fn.example.com"), side("www.example.com")], [Side::Outside; 2]);
+    }
+
     #[test]
     fn every_documented_name_leads_to_the_function() {
         for host in [
@@ -144,10 +180,10 @@ mod tests {
             "hello.shop.fn.example.com",
             "Hello.Shop.FN.example.com:443",
         ] {
-            assert_eq!(table().lookup(host), Some(1), "{host}");
+            assert_eq!(led(&table(), host), Some(1), "{host}");
         }
-        assert_eq!(table().lookup("svc.svc"), Some(2), "a namespace may be called svc");
-        assert_eq!(table().lookup("svc.svc.svc"), Some(2));
+        assert_eq!(led(&table(), "svc.svc"), Some(2), "a namespace may be called svc");
+        assert_eq!(led(&table(), "svc.svc.svc"), Some(2));
     }
 
     #[test]
@@ -156,7 +192,7 @@ mod tests {
         table.set("new.shop".to_owned(), Some(3));
         table.set("hello.shop".to_owned(), None);
         assert_eq!(
-            (table.lookup("new.shop.svc"), table.lookup("hello.shop"), table.lookup("svc.svc")),
+            (led(&table, "new.shop.svc"), led(&table, "hello.shop"), led(&table, "svc.svc")),
             (Some(3), None, Some(2))
         );
     }
@@ -168,13 +204,13 @@ mod tests {
         table.set_hostname("example.com", Some(5));
         table.set("example.com".to_owned(), Some(6));
         for host in ["www.example.com", "WWW.Example.com:8443", "www.example.com."] {
-            assert_eq!(table.lookup(host), Some(4), "{host}");
+            assert_eq!(led(&table, host), Some(4), "{host}");
         }
-        assert_eq!(table.lookup("example.com"), Some(5));
-        assert_eq!(table.lookup("example.com.svc"), Some(6));
-        assert_eq!((table.lookup("a.www.example.com"), table.lookup("hello.shop")), (None, Some(1)));
+        assert_eq!(led(&table, "example.com"), Some(5));
+        assert_eq!(led(&table, "example.com.svc"), Some(6));
+        assert_eq!((led(&table, "a.www.example.com"), led(&table, "hello.shop")), (None, Some(1)));
         table.set_hostname("example.com", None);
-        assert_eq!(table.lookup("example.com"), Some(6));
+        assert_eq!(led(&table, "example.com"), Some(6));
     }
 
     #[test]
@@ -182,17 +218,17 @@ mod tests {
         let table = table();
         table.set_tag("canary-hello.shop", Some(7));
         for suffix in ["", ".svc", ".svc.cluster.local", ".fn.example.com", ":80", "."] {
-            assert_eq!(table.lookup(&format!("Canary-hello.shop{suffix}")), Some(7), "{suffix}");
+            assert_eq!(led(&table, &format!("Canary-hello.shop{suffix}")), Some(7), "{suffix}");
         }
-        assert_eq!((table.lookup("canary-hello.other"), table.lookup("a.canary-hello.shop")), (None, None));
+        assert_eq!((led(&table, "canary-hello.other"), led(&table, "a.canary-hello.shop")), (None, None));
         table.set("canary-hello.shop".to_owned(), Some(8));
-        assert_eq!(table.lookup("canary-hello.shop.svc"), Some(8));
+        assert_eq!(led(&table, "canary-hello.shop.svc"), Some(8));
         table.set_tag("canary-hello.shop", Some(9));
-        assert_eq!(table.lookup("canary-hello.shop"), Some(8), "whoever comes first");
+        assert_eq!(led(&table, "canary-hello.shop"), Some(8), "whoever comes first");
         table.set("canary-hello.shop".to_owned(), None);
-        assert_eq!(table.lookup("canary-hello.shop"), Some(9));
+        assert_eq!(led(&table, "canary-hello.shop"), Some(9));
         table.set_tag("canary-hello.shop", None);
-        assert_eq!(table.lookup("canary-hello.shop"), None);
+        assert_eq!(led(&table, "canary-hello.shop"), None);
     }
 
     #[test]
@@ -212,14 +248,14 @@ mod tests {
             "[::1]:80",
             "hello.shop.fn.example.com.evil",
         ] {
-            assert_eq!(table().lookup(host), None, "{host}");
+            assert_eq!(led(&table(), host), None, "{host}");
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived(host in "\\PC*") {
-            let _ = table().lookup(&host);
+            let _ = led(&table(), &host);
         }
     }
 }

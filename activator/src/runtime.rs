@@ -33,7 +33,7 @@ use crate::proxy::forwarded::Trust;
 use crate::publish::Publisher;
 use crate::registry::Registry;
 use crate::relay::line::Peers;
-use crate::route::Domains;
+use crate::route::{Domains, Side};
 use crate::scale::{KubeScale, ScalePort};
 use crate::shutdown::{DrainSettings, drain};
 use crate::telemetry::{Telemetry, TelemetryConfig};
@@ -181,6 +181,8 @@ pub struct Config {
     pub bind: IpAddr,
     /// Where the Host header names the Function; 0: any free port.
     pub http_port: u16,
+    /// The same for requests from outside the cluster; 0: any free port.
+    pub external_port: u16,
     /// `/livez`, `/readyz`, `/metrics`.
     pub admin_port: u16,
     /// The control protocol.
@@ -228,6 +230,8 @@ pub struct Activator {
     pub registry: Arc<Registry>,
     /// Where the Host header names the Function.
     pub http: SocketAddr,
+    /// The same for requests from outside the cluster.
+    pub external: SocketAddr,
     /// The same with TLS, where there are certificates.
     pub https: Option<SocketAddr>,
     /// What is served there.
@@ -257,6 +261,7 @@ impl Activator {
             Ok((listener, address))
         };
         let (http_listener, http) = open(config.http_port, "http-port")?;
+        let (external_listener, external) = open(config.external_port, "external-port")?;
         let (admin_listener, admin) = open(config.admin_port, "admin-port")?;
         let (control_listener, control_address) = open(config.control_port, "control-port")?;
         let (beacon_listener, beacon) = open(config.beacon_port, "beacon-port")?;
@@ -270,18 +275,19 @@ impl Activator {
         shared.lanes = Arc::new(lanes);
         let shared = Arc::new(shared);
         let registry = Arc::new(Registry::new(shared.clone(), config.bind, config.domains, config.drain.in_flight));
-        let hosts = |tls| Entrance { target: Target::Hosts(registry.clone()), tls };
+        let hosts = |from, tls| Entrance { target: Target::Hosts(registry.clone(), from), tls };
         let control = Control { shared: shared.clone(), registry: registry.clone(), token: config.token };
         let enter = |listener, entrance| {
             let accepting = accept(shared.clone(), listener, entrance, shared.stop_accepting.clone());
             shared.lanes.spawn_listener(&shared.tasks, accepting);
         };
-        enter(http_listener, hosts(None));
+        enter(http_listener, hosts(Side::Inside, None));
+        enter(external_listener, hosts(Side::Outside, None));
         let (mut https, mut tls) = (None, None);
         if let Some(config) = config.tls {
             let (listener, address) = open(config.port, "tls-port")?;
             let server = start_tls(&shared, &config)?;
-            enter(listener, hosts(Some(server.clone())));
+            enter(listener, hosts(Side::Outside, Some(server.clone())));
             (https, tls) = (Some(address), Some(server));
         }
         tokio::spawn(serve_admin(TcpListener::from_std(admin_listener)?, shared.clone(), registry.clone()));
@@ -294,6 +300,7 @@ impl Activator {
             shared,
             registry,
             http,
+            external,
             https,
             tls,
             admin,
@@ -348,6 +355,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let config = Config {
         bind: args.bind,
         http_port: args.http_port,
+        external_port: args.external_port,
         admin_port: args.admin_port,
         control_port: args.control_port,
         beacon_port: args.beacon_port,

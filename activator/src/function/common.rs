@@ -2,6 +2,7 @@
 //! requests.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::index::FunctionKey;
 use crate::lanes::PerLane;
@@ -18,6 +19,8 @@ pub(super) struct Common {
     pub(super) turns: PerLane<Arc<Share>>,
     /// What waits in all its cells.
     pub(super) waiting: Pending,
+    /// Whether it has names outside the cluster.
+    pub(super) external: AtomicBool,
 }
 
 impl Common {
@@ -27,6 +30,7 @@ impl Common {
             metrics: shared.metrics.function(key),
             turns: PerLane::new(shared.limits.threads),
             waiting: Pending::default(),
+            external: AtomicBool::new(false),
         }
     }
 }

@@ -106,6 +106,16 @@ impl FunctionCell {
         }
     }
 
+    /// Whether the Function has names outside the cluster.
+    pub fn is_external(&self) -> bool {
+        self.common.external.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    pub fn set_external(&self, external: bool) {
+        self.common.external.store(external, Ordering::Relaxed);
+    }
+
     /// The Function's metrics.
     pub fn metrics(&self) -> &FunctionMetrics {
         &self.common.metrics

@@ -64,6 +64,8 @@ pub struct FunctionConfig {
     pub port: Option<u16>,
     /// Host names that are the Function's beside its own.
     pub hostnames: Vec<Arc<str>>,
+    /// It may be reached from outside the cluster.
+    pub external: bool,
     /// The revision that gets new requests, or most of them; its Deployment has the same name.
     pub revision: Option<Arc<str>>,
     /// The revisions that get new requests, where there are several, those with none but by tag or rule too; else empty.
@@ -131,6 +133,7 @@ impl FunctionConfig {
             key,
             port: route.map(|route| route.port).filter(|port| *port != 0),
             hostnames: hostnames(function),
+            external: spec.visibility.is_external(),
             revision: route.and_then(|route| route.revision.as_deref()).map(Arc::from),
             split: route.map(|route| split(route, &directions)).unwrap_or_default(),
             directions,

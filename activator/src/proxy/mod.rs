@@ -33,6 +33,7 @@ use crate::listen::conn::ActiveRequest;
 use crate::listen::strict;
 use crate::registry::{Registry, Route};
 use crate::relay;
+use crate::route::Side;
 use crate::runtime::Shared;
 use crate::telemetry::record::Record;
 use body::{Body, InProgress};
@@ -42,8 +43,8 @@ use forwarded::Peer;
 /// What a listener's connections are about.
 #[derive(Clone)]
 pub enum Target {
-    /// The Host header names the Function.
-    Hosts(Arc<Registry>),
+    /// The Host header names the Function, to requests from this side.
+    Hosts(Arc<Registry>, Side),
     /// The port names the Function; the Host header is not looked at.
     Function(Arc<FunctionCell>),
 }
@@ -68,7 +69,7 @@ impl Target {
     /// Resolves when the next step of a connection may be taken.
     pub async fn take_turn(&self, now: Instant) {
         match self {
-            Self::Hosts(registry) => registry.shared().turns().take_strangers(now).await,
+            Self::Hosts(registry, _) => registry.shared().turns().take_strangers(now).await,
             Self::Function(cell) => cell.take_turn(now).await,
         }
     }
@@ -76,14 +77,14 @@ impl Target {
     /// Cancelled once the client of a connection that begins now has to be asked to connect anew.
     pub fn leaving(&self) -> CancellationToken {
         match self {
-            Self::Hosts(registry) => registry.shared().draining.clone(),
+            Self::Hosts(registry, _) => registry.shared().draining.clone(),
             Self::Function(cell) => cell.leaving(),
         }
     }
 
     fn shared(&self) -> &Arc<Shared> {
         match self {
-            Self::Hosts(registry) => registry.shared(),
+            Self::Hosts(registry, _) => registry.shared(),
             Self::Function(cell) => cell.shared(),
         }
     }
@@ -101,7 +102,7 @@ pub async fn handle(
     let host = host_of(&request);
     let route = match target {
         Target::Function(door) => Some(Route::to(door.clone())),
-        Target::Hosts(registry) => host.to_str().ok().and_then(|host| registry.lookup(host)),
+        Target::Hosts(registry, from) => host.to_str().ok().and_then(|host| registry.lookup(host, *from)),
     };
     match &route {
         Some(route) => route.door.take_turn(at).await,

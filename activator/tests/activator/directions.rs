@@ -3,6 +3,7 @@
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use pilotlight_activator::route::Side;
 use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, owned_by};
@@ -150,7 +151,7 @@ fn whoever_comes_and_goes_in_whatever_order_each_name_leads_where_it_must() {
     let all = [named("a-b-c", None), named("b-c", Some("a")), named("c", Some("a-b"))];
     let wanted = [("a-b-c", None), ("b-c", Some("a")), ("c", Some("a-b"))];
     let leads = || {
-        let route = registry.lookup("a-b-c.shop.svc");
+        let route = registry.lookup("a-b-c.shop.svc", Side::Inside);
         route.map(|route| (route.door.key.name.to_string(), route.tag.map(|tag| tag.to_string())))
     };
     let mut there = [false; 3];

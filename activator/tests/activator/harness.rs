@@ -66,6 +66,7 @@ impl World {
         Config {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             http_port: 0,
+            external_port: 0,
             admin_port: 0,
             control_port: 0,
             beacon_port: 0,

@@ -29,6 +29,7 @@ mod pressure;
 mod proxy;
 mod relay;
 mod retry;
+mod sides;
 mod split;
 mod sticky;
 mod streams;
