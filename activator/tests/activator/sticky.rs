@@ -175,6 +175,13 @@ async fn over_the_owner_of_a_hard_limit_a_cookie_is_given_once_and_counts_at_bot
             assert_eq!((again.body.as_str(), given(&again)), (first.body.as_str(), None));
         }
     }
+    // One of two revisions is news that the owner has not heard: it draws anew for that, and still there is but one cookie.
+    let edit = |function: &mut Function| shared(function, by_cookie, &[("hello-1", 50), ("hello-9", 50)]);
+    fleet.tell_with(0, Some(&owner), edit);
+    for _ in 0..20 {
+        let answer = send(fleet.request(0, true, "GET", "/", empty())).await;
+        assert!(answer.status == 200 && given(&answer).is_some());
+    }
     // The owner's own refusal, on its way back: no revision answered.
     for n in 0..2 {
         fleet.tell_with(n, Some(&owner), |function| {

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, broadcast};
 use crate::directions::{ask, tags};
 use crate::fleet::{Fleet, owned_by};
 use crate::harness::{Body, FakePod, World, empty, eventually, full, key, read, send, text};
-use crate::wire::{channel, data, h2, raw_pod};
+use crate::wire::{Raw, channel, data, h2, raw_pod};
 
 /// Requests of one revision: ended, failed, slow.
 type Told = (u32, u32, u32);
@@ -96,7 +96,12 @@ async fn answers_of_5xx_are_errors_of_their_revision_and_who_leaves_is_none() {
     let gone = tokio::spawn(send(world.get("/never")));
     world.until_load((1, 0)).await;
     gone.abort();
-    assert_eq!(samples.until("hello-1", 6).await, (6, 2, 0));
+    world.until_load((0, 0)).await;
+    let mut breaks_off = Raw::to(&world).await;
+    breaks_off.send("POST /never HTTP/1.1\r\nhost: hello.shop\r\ncontent-length: 10\r\n\r\nhalf ").await;
+    world.until_load((1, 0)).await;
+    drop(breaks_off);
+    assert_eq!(samples.until("hello-1", 7).await, (7, 2, 0));
     assert_eq!(samples.until("hello-2", 2).await, (2, 1, 0));
 }
 
@@ -190,6 +195,25 @@ async fn a_connection_that_the_pod_breaks_is_one_error_however_often_it_was_trie
     let half = crate::harness::client().request(request).await.unwrap();
     assert!(http_body_util::BodyExt::collect(half.into_body()).await.is_err(), "it breaks in the middle");
     assert_eq!(samples.until("hello-2", 1).await, (1, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_none_is_an_error() {
+    for answer in
+        ["no HTTP at all\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"]
+    {
+        let world = world(3600.0);
+        let pod = raw_pod(move |mut raw| async move {
+            let _ = raw.head().await;
+            raw.send(answer).await;
+            std::future::pending().await
+        });
+        let pod = pod.await;
+        world.pod(&pod);
+        let mut samples = Samples::of(&world);
+        assert_eq!(send(world.get("/")).await.reason(), "InvalidResponse", "{answer}");
+        assert_eq!(samples.until("hello-1", 1).await, (1, 1, 0), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
