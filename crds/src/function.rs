@@ -170,7 +170,7 @@ pub struct FunctionSpec {
     pub pod_metadata: PodMetadata,
     /// From where requests reach the Function: `External` (the default), or `Cluster`: then its names outside the cluster lead nowhere, and no gateway,
     /// Ingress or load balancer reaches it. Its names inside the cluster answer either way. A change makes no new revision.
-    #[serde(default, skip_serializing_if = "Visibility::is_external")]
+    #[serde(default)]
     pub visibility: Visibility,
     /// Further host names under which requests from outside reach the Function, such as `www.example.com`. Whoever runs Pilotlight says which
     /// namespace may have which domain (the chart's value `hostnames`), and a name that another Function has stays with it: `status.hostnames` tells those

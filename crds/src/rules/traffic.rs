@@ -41,7 +41,7 @@ pub(super) fn rules() -> Vec<FieldRule> {
         ),
         rule(
             "spec.traffic[].matches[]",
-            "has(self.path) || has(self.headers) || has(self.cookies) || has(self.queryParams)",
+            "has(self.path) || (has(self.headers) && size(self.headers) > 0) || (has(self.cookies) && size(self.cookies) > 0) || (has(self.queryParams) && size(self.queryParams) > 0)",
             "an entry of matches in spec.traffic must have one of path, headers, cookies, queryParams at least: else it would be every request",
         ),
         rule(

@@ -253,3 +253,35 @@ async fn with_a_hard_limit_too_each_activator_leads_to_the_tag() -> Result<()> {
     }
     stage.strike().await
 }
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_function_that_is_the_cluster_s_alone_has_no_names_outside_until_it_changes() -> Result<()> {
+    let tagged = json!([{"latestRevision": true, "tag": "next"}]);
+    let stage = Stage::with_hello("visibility", json!({"visibility": "Cluster", "traffic": tagged})).await?;
+    let outside = stage.reach.ready_pods(SYSTEM_NAMESPACE, ACTIVATORS).await?;
+    let outside: Vec<Address> = outside.iter().map(|pod| stage.reach.pod_address(pod, 8081)).collect::<Result<_>>()?;
+    let host = |name: &str| format!("{name}.{}.functions.test", stage.namespace);
+    let status_of =
+        async |at: &Address, host: &str| Ok(http::get_at(&stage.reach, at, host, "/").await?.status.as_u16());
+    for (visibility, answered) in [("Cluster", 404), ("External", 200), ("Cluster", 404)] {
+        stage.functions.patch("hello", json!({"visibility": visibility})).await?;
+        for at in &outside {
+            for host in [host("hello"), host("next-hello")] {
+                let what = format!("{host} to be answered {answered}");
+                until(&what, PATIENCE, || status_of(at, &host), |status| *status == answered).await?;
+            }
+            let inside = format!("hello.{}.svc", stage.namespace);
+            assert_eq!(status_of(at, &inside).await?, 404, "a name inside leads nowhere from outside");
+        }
+        // Its names inside answer either way, and its address is the one that leads to it.
+        leads(&stage, &format!("next-hello.{}.svc", stage.namespace), "/", &[], "hello-1").await?;
+        stage.ok("hello", "/").await?;
+        let ending = if answered == 200 { ".functions.test" } else { ".svc" };
+        let addressed = |status: &FunctionStatus| status.url.as_ref().is_some_and(|url| url.ends_with(ending));
+        until_status(&stage, "its address", addressed).await?;
+    }
+    let revision = stage.functions.get("hello").await?.status.and_then(|status| status.latest_created_revision);
+    assert_eq!(revision.as_deref(), Some("hello-1"), "no new revision");
+    stage.strike().await
+}
