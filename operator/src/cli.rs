@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::gateway::GatewayArgs;
 use crate::hostnames::HostnameRule;
 
 /// Pilotlight's operator: makes Functions run, and scales them.
@@ -19,7 +20,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Reconciles Functions and scales them, as long as this process is the leader.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Turns every Function into a plain working Deployment and Service, before Pilotlight is uninstalled.
     Release(ReleaseArgs),
 }
@@ -75,6 +76,9 @@ pub struct RunArgs {
     /// The container that announces pods.
     #[command(flatten)]
     pub beacon: BeaconArgs,
+    /// What leads to Functions from outside.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
 }
 
 /// Flags about beacons.
@@ -168,6 +172,9 @@ mod tests {
             ("--listen", "9090"),
             ("--domain", "exa_mple.com"),
             ("--hostnames", "*.example.com"),
+            ("--gateway-parent-ref", "public"),
+            ("--gateway-parent-ref", r#"{"name":""}"#),
+            ("--ingress-annotation", "no-value"),
             ("--beacon-pull-policy", "Sometimes"),
             ("--beacon-service", "No Name"),
         ] {

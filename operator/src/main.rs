@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=warn"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
     let result = match cli.command {
-        Command::Run(args) => run::run(args).await,
+        Command::Run(args) => run::run(*args).await,
         Command::Release(args) => release::release(args).await,
     };
     match result {

@@ -129,6 +129,7 @@ impl Situation {
             boost_refused: self.refused.values().next().map(String::as_str),
             domain: None,
             hostnames: &self.hostnames,
+            gateway: None,
             now,
         });
         self.observed.status = status.clone();
