@@ -92,10 +92,7 @@ pub async fn apply(
                 "the way in from outside cannot be written now and is tried again"
             );
             let before = condition::get(&status.conditions, condition::GATEWAY_READY);
-            let word = before.map_or_else(
-                || Word::new(None, condition::ROUTE_PENDING, error.to_string()),
-                Word::again,
-            );
+            let word = before.map_or_else(|| Word::new(None, condition::ROUTE_PENDING, error.to_string()), Word::again);
             Fronted { word: Some(word), again: true }
         }
     }
