@@ -15,6 +15,9 @@ pub const ROUTE_READY: &str = "RouteReady";
 pub const ACTIVE: &str = "Active";
 /// Whether all of `spec.hostnames` lead to the Function; absent where there are none. `Ready` does not depend on it: the Function's own names answer.
 pub const HOSTNAMES_READY: &str = "HostnamesReady";
+/// Whether the gateway or Ingress in front of the cluster leads the Function's external names to it; absent where the chart names none, or the Function has
+/// no such name. `Ready` does not depend on it.
+pub const GATEWAY_READY: &str = "GatewayReady";
 /// Whether the traffic goes to the revisions that `spec.traffic` names; absent where it names none. `Ready` is `False` where this is.
 pub const TRAFFIC_READY: &str = "TrafficReady";
 /// Abnormal-true (kstatus): the operator is still working towards the spec.
@@ -83,6 +86,18 @@ pub const HOSTNAMES_HELD: &str = "HostnamesHeld";
 pub const HOSTNAME_TAKEN: &str = "HostnameTaken";
 /// Reason of `HostnamesReady=False`: the Function's namespace may not have one of them.
 pub const HOSTNAME_NOT_ALLOWED: &str = "HostnameNotAllowed";
+/// Reason of `GatewayReady=True`: every gateway has accepted the Function's HTTPRoutes. Where it is `False`, the reason is the gateway's own as a rule.
+pub const ROUTE_ACCEPTED: &str = "RouteAccepted";
+/// Reason of `GatewayReady=Unknown`: no gateway's controller has said anything yet.
+pub const ROUTE_PENDING: &str = "RoutePending";
+/// Reason of `GatewayReady=False`: the API server refuses the HTTPRoute or Ingress.
+pub const ROUTE_REFUSED: &str = "RouteRefused";
+/// Reason of `GatewayReady=False`: the cluster does not know HTTPRoutes.
+pub const GATEWAY_API_MISSING: &str = "GatewayApiMissing";
+/// Reason of `GatewayReady=True`: a controller has written an address to the Function's Ingress.
+pub const INGRESS_PUBLISHED: &str = "IngressPublished";
+/// Reason of `GatewayReady=Unknown`: the Ingress is there, and no controller has written an address to it.
+pub const INGRESS_CREATED: &str = "IngressCreated";
 
 /// Reason of `WorkloadReady=True`: the Deployment that `spec.targetRef` names is as it must be.
 pub const TARGET_ACCEPTED: &str = "TargetAccepted";

@@ -201,6 +201,7 @@ fn a_field_that_is_not_set_is_not_written() {
         "scaling",
         "terminationGracePeriodSeconds",
         "timeouts",
+        "visibility",
     ];
     always.sort_unstable();
     let mut names: Vec<&str> = names.iter().map(|n| n.as_str()).collect();

@@ -24,5 +24,6 @@ pub mod stage;
 pub mod stream;
 pub mod timeline;
 pub mod tools;
+pub mod traefik;
 pub mod wait;
 pub mod websocket;

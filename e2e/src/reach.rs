@@ -2,7 +2,7 @@
 //! port forward through the API server.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Node, Pod, Service, ServiceSpec};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -124,6 +124,18 @@ impl Reach {
         let running = self.ready_pods(namespace, selector).await?;
         let Some(pod) = running.first() else { bail!("no pod of {selector} in {namespace} is ready") };
         self.pod(pod, port).await
+    }
+
+    /// A connection to a port of a node, as a client outside makes one. Only in the node's network.
+    ///
+    /// # Errors
+    /// When no node has an address, or the connection is refused.
+    pub async fn node_port(&self, port: u16) -> Result<Box<dyn Stream>> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let found = nodes.list(&ListParams::default()).await?;
+        let addresses = found.items.into_iter().filter_map(|node| node.status?.addresses).flatten();
+        let address = addresses.filter(|address| address.type_ == "InternalIP").map(|address| address.address).next();
+        Ok(Box::new(connect(&format!("{}:{port}", address.context("no node has an address")?)).await?))
     }
 
     /// The ready pods that `selector` selects.

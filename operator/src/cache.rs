@@ -4,11 +4,13 @@
 //! included; an object that cannot be read is skipped and named in the log, and never stops the rest.
 
 mod adopted;
+mod fronts;
 mod packed;
 mod shelf;
 mod trim;
 
 pub use adopted::AdoptedPods;
+pub use fronts::{Fronts, Watched};
 pub use packed::Packed;
 pub use shelf::{Filler, Kept, Shelf};
 
@@ -26,6 +28,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
+
+use crate::gateway::Front;
 
 /// Asks for a reconcile.
 pub type Triggers = UnboundedSender<ObjectRef<Function>>;
@@ -53,14 +57,17 @@ pub struct Caches {
     pub services: Shelf<Service>,
     /// EndpointSlices of these Services: Pilotlight's own, and those that Kubernetes made where it was released before.
     pub slices: Shelf<EndpointSlice>,
+    /// What leads to Functions from outside, where the chart has it made.
+    pub fronts: Option<Fronts>,
 }
 
 impl Caches {
-    /// Starts the watches on the current runtime.
-    pub fn start(client: &Client, triggers: &Triggers) -> Self {
+    /// Starts the watches on the current runtime. `front`: what leads to Functions from outside.
+    pub fn start(client: &Client, triggers: &Triggers, front: Option<Front>) -> Self {
         let adopted = AdoptedPods::new(client, triggers);
         let (functions, identities) = watch_functions(client.clone(), triggers.clone(), adopted.clone());
         Self {
+            fronts: front.map(|front| Fronts::start(client, triggers, &functions, front)),
             functions,
             identities,
             adopted,
@@ -82,6 +89,9 @@ impl Caches {
         self.services.listed().await?;
         self.slices.listed().await?;
         self.adopted.listed().await;
+        if let Some(fronts) = &self.fronts {
+            fronts.answered().await;
+        }
         Ok(())
     }
 

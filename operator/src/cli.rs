@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::gateway::GatewayArgs;
 use crate::hostnames::HostnameRule;
 
 /// Pilotlight's operator: makes Functions run, and scales them.
@@ -79,6 +80,9 @@ pub struct RunArgs {
     /// The container that announces pods.
     #[command(flatten)]
     pub beacon: BeaconArgs,
+    /// What leads to Functions from outside.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
 }
 
 /// Flags about beacons.
@@ -177,6 +181,9 @@ mod tests {
             ("--listen", "9090"),
             ("--domain", "exa_mple.com"),
             ("--hostnames", "*.example.com"),
+            ("--gateway-parent-ref", "public"),
+            ("--gateway-parent-ref", r#"{"name":""}"#),
+            ("--ingress-annotation", "no-value"),
             ("--beacon-pull-policy", "Sometimes"),
             ("--beacon-service", "No Name"),
         ] {

@@ -16,6 +16,7 @@ pub mod controller;
 pub mod cpu;
 pub mod drift;
 pub mod event_writer;
+pub mod gateway;
 pub mod hostnames;
 pub mod http;
 pub mod leader;

@@ -113,6 +113,8 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         Route::Activators(_) | Route::Pods(_) => Leads::Pods,
     };
     context.autoscaler.set_lead(&namespace_of(function), &function.name_any(), leads, reachable);
+    let hostnames = claim_hostnames(context, function);
+    let outside = apply::gateway::apply_behind(context, function, &observed.status, &hostnames.held, &applied).await;
     let contested = Contention::of_replicas(&observed.deployments, now);
     let idle = context.autoscaler.idle(&namespace_of(function), &function.name_any(), now);
     let refused = context.autoscaler.rungs_refused(&namespace_of(function), &function.name_any());
@@ -129,7 +131,8 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
         rungs_refused: &refused,
         boost_refused: boosts.refused.as_deref(),
         domain: context.domain.as_deref(),
-        hostnames: &claim_hostnames(context, function),
+        hostnames: &hostnames,
+        gateway: outside.word.as_ref(),
         now,
     };
     let status = status::build(&input);
@@ -142,7 +145,7 @@ async fn run(function: &Function, context: &Context) -> Result<Action, Error> {
     if boosts.again {
         return Ok(Action::requeue(WATCHFUL));
     }
-    Ok(next_look(function, &verdicts, &traffic, &applied, contested.as_ref(), context))
+    Ok(outside.next_look(next_look(function, &verdicts, &traffic, &applied, contested.as_ref(), context)))
 }
 
 fn namespace_of(function: &Function) -> String {

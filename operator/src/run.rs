@@ -93,7 +93,7 @@ async fn lead(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (triggers, queue) = mpsc::unbounded_channel();
-    let caches = Caches::start(&client, &triggers);
+    let caches = Caches::start(&client, &triggers, args.gateway.front()?);
     caches.ready().await.context("a watch ended before its first list")?;
     health.set_ready(true);
     let (events, scaling_events) = mpsc::channel(1024);

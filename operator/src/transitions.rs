@@ -29,6 +29,7 @@ pub fn transitions(before: &FunctionStatus, after: &FunctionStatus) -> Vec<Trans
         (condition::ROUTE_READY, "Route"),
         (condition::TRAFFIC_READY, "Route"),
         (condition::HOSTNAMES_READY, "Route"),
+        (condition::GATEWAY_READY, "Route"),
     ] {
         let deployment = (type_ == condition::WORKLOAD_READY).then(|| after.latest_created_revision.clone()).flatten();
         part(before, after, type_, action, deployment, &mut all);

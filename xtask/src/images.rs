@@ -15,9 +15,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-use self::recipe::{PILOT, Recipe, Source, select};
+use self::recipe::{PILOT, Recipe, Source, known, select};
 pub(crate) use self::rootfs::require;
 use crate::shell::{Steps, cargo, output, program, repository, run};
+use crate::traefik;
 
 /// Tag of every image that is built here.
 const TAG: &str = "dev";
@@ -37,6 +38,11 @@ pub(crate) struct Image {
 /// out: see [`compile`].
 pub(crate) fn build(steps: &mut Steps, only: &[String]) -> Result<Vec<Image>> {
     build_as(steps, only, false)
+}
+
+/// Names of all images, those that only tests need included.
+pub(crate) fn with_those_for_tests() -> Vec<String> {
+    known().map(|recipe| recipe.name.to_owned()).collect()
 }
 
 /// Builds, and prints what was built.
@@ -229,6 +235,12 @@ impl Recipe {
                 let mut build = program("go", &["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]);
                 build.arg(&staged).arg(format!("./{package}")).env("CGO_ENABLED", "0");
                 run(build.current_dir(repository().join("examples")))?;
+                elf::require_static(&staged)?;
+                Ok(vec![Input::File(staged)])
+            }
+            Source::Traefik => {
+                let staged = context.join("traefik");
+                copy(&traefik::build()?.program, &staged)?;
                 elf::require_static(&staged)?;
                 Ok(vec![Input::File(staged)])
             }

@@ -17,6 +17,7 @@ mod shell;
 mod stage;
 mod storm;
 mod test;
+mod traefik;
 
 use std::process::ExitCode;
 

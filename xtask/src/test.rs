@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::checks;
+use crate::images;
 use crate::release::Release;
 use crate::shell::{Steps, cargo, output, program, repository, run};
 use crate::stage::{Embedding, Stage, Where};
+use crate::traefik;
 
 /// Every test: checks, units, and the promises to a user on a real cluster.
 #[derive(Args)]
@@ -24,7 +26,7 @@ pub(crate) struct Arguments {
 
 /// Test binaries of `e2e/`, in the order in which they run, each with how many tests run side by side. What disturbs Pilotlight itself
 /// comes last and alone.
-const SUITES: [(&str, &str); 3] = [("promises", "4"), ("disruption", "1"), ("lifecycle", "1")];
+const SUITES: [(&str, &str); 4] = [("promises", "4"), ("gateway", "1"), ("disruption", "1"), ("lifecycle", "1")];
 
 pub(crate) fn command(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::default();
@@ -40,7 +42,9 @@ fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     }
     let binaries = steps.step("cargo test --no-run: tests on a cluster", e2e_binaries)?;
     steps.step("go build e2e/gitops: what GitOps tools make of a Function", gitops)?;
-    let stage = Stage::set(steps, &arguments.place, &arguments.embedding, "test", &[])?;
+    steps.step("Traefik and the Gateway API, built once for this machine", traefik::stage_definitions)?;
+    let images = images::with_those_for_tests();
+    let stage = Stage::set(steps, &arguments.place, &arguments.embedding, "test", &images)?;
     steps.step("helm lint", || helm_lint(&stage))?;
     let release = Release::ensure(steps, &stage)?;
     let tested = suites(steps, arguments, &stage, &binaries);
@@ -52,14 +56,16 @@ fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
 fn helm_lint(stage: &Stage) -> Result<()> {
     let lint = ["lint", "--strict", "charts/pilotlight"];
     run(stage.command("helm").args(lint))?;
-    run(stage.command("helm").args(lint).args(["--set", "activator.tls.certificates[0].secretName=lint"]))
+    let tls = "activator.tls.certificates[0].secretName=lint";
+    run(stage.command("helm").args(lint).args(["--set", tls, "--set", "gateway.parentRefs[0].name=lint"]))?;
+    run(stage.command("helm").args(lint).args(["--set", "ingress.className=lint,ingress.tls.secretName=lint"]))
 }
 
 fn suites(steps: &mut Steps, arguments: &Arguments, stage: &Stage, binaries: &[(String, PathBuf)]) -> Result<()> {
     for (suite, threads) in SUITES {
         if !stage.is_embedded() && suite != "promises" {
             eprintln!(
-                "{suite}: left out, it kills processes on the node or takes Pilotlight away; only on the embedded cluster"
+                "{suite}: left out, it kills processes on the node, or takes Pilotlight away or changes it; only on the embedded cluster"
             );
             continue;
         }

@@ -70,14 +70,17 @@ pub async fn reconcile(function: &Function, context: &Context) -> Result<Action,
     lead(context, function, &observed, &outcome, &route);
     let accepted = accepted.filter(|_| outcome.rest != Rest::Released);
     let port = port.transpose().filter(|_| accepted.is_some());
-    let contested = report(context, function, &observed, &problems, &outcome, accepted.as_ref(), port, &route).await?;
+    let outside = super::status::front(context, function, &observed, &outcome).await;
+    let word = outside.word.as_ref();
+    let contested =
+        report(context, function, &observed, &problems, &outcome, accepted.as_ref(), port, &route, word).await?;
     let contested = match contested {
         Written::Outdated => return Ok(Action::requeue(RELEASING)),
         Written::Done => contested_until(context, function, &observed),
     };
     hold_replicas(context, function, &outcome, &route);
     let starting = observed.pods.iter().any(|pod| !crate::observe::is_ready(pod));
-    Ok(match outcome.rest {
+    Ok(outside.next_look(match outcome.rest {
         Rest::Released if function.metadata.deletion_timestamp.is_some() => Action::await_change(),
         Rest::Held | Rest::Released => Action::requeue(WATCHFUL * 5),
         Rest::AwaitsEndpoints | Rest::Lingers => Action::requeue(RELEASING),
@@ -87,7 +90,7 @@ pub async fn reconcile(function: &Function, context: &Context) -> Result<Action,
             let resync = resync();
             Action::requeue(contested.map_or(resync, |over| over.clamp(WATCHFUL, resync)))
         }
-    })
+    }))
 }
 
 /// Writes until there is nothing left to do. `None`: the Function is gone.

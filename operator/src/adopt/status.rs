@@ -16,9 +16,11 @@ use std::sync::Arc;
 use super::next::Rest;
 use super::reconcile::Outcome;
 use super::seen::{Seen, target_of};
+use crate::apply::gateway::{self, Fronted};
 use crate::apply::{Applied, Refusal};
 use crate::contention::Contention;
 use crate::context::Context;
+use crate::gateway::Word;
 use crate::observe::{Observed, pod_events};
 use crate::ports::PortsExhausted;
 use crate::reconcile::{claim_hostnames, decide_owner};
@@ -119,6 +121,18 @@ fn contested(observed: &Observed, service: Option<&Service>, now: Timestamp) -> 
     replicas.into_iter().chain(selector).filter(|contention| !contention.was_before(since)).collect()
 }
 
+/// Leads to the Service from outside, and no more once it was given back. What leads there goes with the Function.
+pub(super) async fn front(context: &Context, function: &Function, observed: &Observed, outcome: &Outcome) -> Fronted {
+    let spec = outcome.seen.service.as_ref().and_then(|service| service.spec.as_ref());
+    let port = spec.and_then(|spec| spec.ports.as_ref()?.first()).and_then(|port| u16::try_from(port.port).ok());
+    if function.metadata.deletion_timestamp.is_some() || port.is_none() {
+        return Fronted::default();
+    }
+    let port = port.filter(|_| outcome.rest != Rest::Released);
+    let held = claim_hostnames(context, function).held;
+    gateway::apply(context, function, &observed.status, &held, port).await
+}
+
 /// Writes the status, and tells what changed.
 #[expect(clippy::too_many_arguments, reason = "all that a status is made of")]
 pub(super) async fn report(
@@ -130,6 +144,7 @@ pub(super) async fn report(
     accepted: Option<&Accepted>,
     port: Option<Result<u16, PortsExhausted>>,
     route: &Route,
+    outside: Option<&Word>,
 ) -> Result<Written, WriteError> {
     let now = Timestamp::now();
     let (namespace, name) = (function.namespace().unwrap_or_default(), function.name_any());
@@ -164,6 +179,7 @@ pub(super) async fn report(
         boost_refused: None,
         domain: context.domain.as_deref(),
         hostnames: &claim_hostnames(context, function),
+        gateway: outside,
         now,
     });
     status.revisions.clear();

@@ -4,6 +4,7 @@
 //! by no write here but a creation's 0; a write happens only where something differs.
 
 mod deployments;
+pub mod gateway;
 mod labels;
 mod network;
 mod tags;

@@ -12,7 +12,7 @@ use crate::drift::{CACHED_FOREIGN_TEMPLATE, foreign_template};
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-fn metadata(metadata: &mut ObjectMeta) {
+pub(super) fn metadata(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     metadata.self_link = None;
     if let Some(annotations) = &mut metadata.annotations {

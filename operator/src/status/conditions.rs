@@ -80,6 +80,7 @@ pub(super) fn set_all(status: &mut FunctionStatus, input: &StatusInput<'_>, now:
         (condition::ACTIVE, Some(active)),
         (condition::TRAFFIC_READY, named),
         (condition::HOSTNAMES_READY, hostnames(input)),
+        (condition::GATEWAY_READY, input.gateway.map(|word| Say::new(word.status, &word.reason, &word.message))),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
         (condition::REPLICAS_CONTESTED, contested(Field::Replicas, input)),

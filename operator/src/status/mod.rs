@@ -23,6 +23,7 @@ use pilotlight_crds::{Function, FunctionStatus, names};
 use crate::apply::Applied;
 use crate::build::deployment::Revision;
 use crate::contention::Contention;
+use crate::gateway::Word;
 use crate::hostnames::Answer;
 use crate::observe::{Observed, all_parked, all_throttled};
 use crate::validate::Problem;
@@ -63,6 +64,8 @@ pub struct StatusInput<'a> {
     pub domain: Option<&'a str>,
     /// What became of `spec.hostnames`.
     pub hostnames: &'a Answer,
+    /// What is said of the way in from outside, where there is to be one.
+    pub gateway: Option<&'a Word>,
     /// Now.
     pub now: Timestamp,
 }

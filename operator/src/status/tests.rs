@@ -148,6 +148,7 @@ impl Situation {
             boost_refused: self.refused.values().next().map(String::as_str),
             domain: self.domain,
             hostnames: &self.hostnames,
+            gateway: None,
             now,
         });
         self.observed.status = status.clone();

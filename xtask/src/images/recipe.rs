@@ -10,6 +10,8 @@ pub(super) enum Source {
     Go(&'static str),
     /// The distribution's Python, and files of the component's folder.
     Python(&'static [&'static str]),
+    /// Traefik, as `e2e/traefik` pins it.
+    Traefik,
     /// The machine's Node.js, and files of the component's folder.
     Node(&'static [&'static str]),
 }
@@ -43,16 +45,26 @@ const RECIPES: &[Recipe] = &[
     Recipe { name: "example-probe", folder: "examples/probe", source: Source::Go("probe") },
 ];
 
-/// The named recipes, or all where none is named.
+/// What only tests need, and takes long to build: no part of "every image".
+const FOR_TESTS: &[Recipe] = &[Recipe { name: "test-traefik", folder: "e2e/traefik", source: Source::Traefik }];
+
+/// The named recipes, or all but those for tests where none is named.
 pub(super) fn select(only: &[String]) -> Result<Vec<&'static Recipe>> {
+    if only.is_empty() {
+        return Ok(RECIPES.iter().collect());
+    }
     for name in only {
-        if !RECIPES.iter().any(|recipe| recipe.name == name) {
-            let known: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).collect();
+        if !known().any(|recipe| recipe.name == name) {
+            let known: Vec<_> = known().map(|recipe| recipe.name).collect();
             bail!("--only {name}: there is no such image; there are {}", known.join(", "));
         }
     }
-    let wanted = |recipe: &&Recipe| only.is_empty() || only.iter().any(|name| name == recipe.name);
-    Ok(RECIPES.iter().filter(wanted).collect())
+    Ok(known().filter(|recipe| only.iter().any(|name| name == recipe.name)).collect())
+}
+
+/// All recipes, those for tests included.
+pub(super) fn known() -> impl Iterator<Item = &'static Recipe> {
+    RECIPES.iter().chain(FOR_TESTS)
 }
 
 impl Source {
@@ -60,7 +72,7 @@ impl Source {
     pub(super) fn package(&self) -> Option<&'static str> {
         match self {
             Source::Cargo(package) => Some(package),
-            Source::Go(_) | Source::Python(_) | Source::Node(_) => None,
+            Source::Go(_) | Source::Python(_) | Source::Node(_) | Source::Traefik => None,
         }
     }
 }
@@ -72,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_recipe_has_its_containerfile() {
-        for recipe in RECIPES {
+        for recipe in known() {
             let file = repository().join(recipe.folder).join("Containerfile");
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             assert!(text.contains("\nFROM scratch\n"), "{}: must be from scratch", file.display());

@@ -24,6 +24,7 @@ fn adopted(applied: Applied) -> (Situation, FunctionStatus) {
         boost_refused: None,
         domain: None,
         hostnames: &Answer::default(),
+        gateway: None,
         now,
     });
     (situation, status)
