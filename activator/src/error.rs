@@ -212,6 +212,11 @@ impl Refusal {
         )
     }
 
+    /// Whether it says that no pod of the revision started.
+    pub fn is_no_start(&self) -> bool {
+        matches!(self, Self::CannotStart { .. } | Self::ColdStartTimeout { .. })
+    }
+
     /// CamelCase, for the header, the body, logs and metrics: the pods' own cause where one is known.
     pub fn reason(&self) -> &str {
         match self {

@@ -98,6 +98,9 @@ pub struct FunctionSample {
     /// Those of `completed` whose pod took longer to begin to answer than `spec.rollout.abortOn.latencyP99Seconds`.
     #[serde(default)]
     pub slow: u32,
+    /// Requests that no pod answered, because none of the revision started.
+    #[serde(default)]
+    pub unanswered: u32,
     /// Requests that wait for a slot at the end of the second.
     pub queued: u32,
     /// Requests at a pod at the end of the second.

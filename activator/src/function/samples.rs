@@ -31,6 +31,8 @@ pub struct Bucket {
     pub errors: u32,
     /// Those of them whose pod took long to begin to answer.
     pub slow: u32,
+    /// Requests that no pod answered, because none started.
+    pub unanswered: u32,
     /// Waiting at the second's end.
     pub queued: u32,
     /// In flight at the second's end.
@@ -59,6 +61,7 @@ pub struct Sampler {
     completed: u32,
     errors: u32,
     slow: u32,
+    unanswered: u32,
     start_millis: Option<u64>,
     history: VecDeque<Bucket>,
 }
@@ -66,7 +69,12 @@ pub struct Sampler {
 impl Sampler {
     /// Whether nothing has happened in the second that runs, and nothing goes on.
     pub fn is_still(&self) -> bool {
-        self.in_flight == 0 && self.queued == 0 && self.peak == 0 && self.arrivals == 0 && self.completed == 0
+        self.in_flight == 0
+            && self.queued == 0
+            && self.peak == 0
+            && self.arrivals == 0
+            && self.completed == 0
+            && self.unanswered == 0
     }
 
     /// Whether there is nothing that a newly connected operator would be told; [`Sampler::advance`] must come before.
@@ -86,6 +94,12 @@ impl Sampler {
         self.completed = self.completed.saturating_add(1);
         self.errors = self.errors.saturating_add(u32::from(ended.failed));
         self.slow = self.slow.saturating_add(u32::from(ended.slow));
+    }
+
+    /// A request was told that no pod starts.
+    pub fn unanswered(&mut self, now_micros: u64) {
+        self.advance(now_micros);
+        self.unanswered = self.unanswered.saturating_add(1);
     }
 
     /// A wake found its first reachable pod after so long.
@@ -132,6 +146,7 @@ impl Sampler {
             completed: self.completed,
             errors: self.errors,
             slow: self.slow,
+            unanswered: self.unanswered,
             queued: self.queued,
             in_flight: self.in_flight,
             start_millis: self.start_millis,
@@ -139,7 +154,7 @@ impl Sampler {
         self.sum = 0;
         self.busy = 0;
         self.arrivals = 0;
-        (self.completed, self.errors, self.slow) = (0, 0, 0);
+        (self.completed, self.errors, self.slow, self.unanswered) = (0, 0, 0, 0);
         self.peak = self.in_flight + self.queued;
     }
 
@@ -179,6 +194,7 @@ impl Sampler {
             completed: self.completed,
             errors: self.errors,
             slow: self.slow,
+            unanswered: self.unanswered,
             queued: self.queued,
             in_flight: self.in_flight,
             start_millis: self.start_millis,
@@ -219,6 +235,18 @@ mod tests {
         assert_eq!((bucket.busy_milli, bucket.completed), (250, 1));
         sampler.advance(5_000_000);
         assert_eq!(sampler.closed(3), None, "a quiet second leaves nothing behind");
+    }
+
+    #[test]
+    fn whom_nobody_answers_is_told_in_his_second() {
+        let mut sampler = Sampler::default();
+        sampler.set(500_000, 0, 1);
+        sampler.unanswered(1_200_000);
+        sampler.set(1_200_000, 0, 0);
+        assert!(!sampler.is_still());
+        sampler.advance(3_000_000);
+        assert_eq!((sampler.closed(0).unwrap().unanswered, sampler.closed(1).unwrap().unanswered), (0, 1));
+        assert!(sampler.is_still());
     }
 
     #[test]

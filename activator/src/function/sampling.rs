@@ -30,6 +30,11 @@ impl FunctionCell {
         Some(self.sample_of(bucket, revision))
     }
 
+    /// A request of its own was told that no pod starts.
+    pub fn note_unanswered(&self) {
+        self.lock().unanswered(Instant::now());
+    }
+
     /// The revision that it serves, where the Function has several cells.
     pub fn told_revision(&self) -> Option<Arc<str>> {
         self.look().told_revision()
@@ -47,6 +52,7 @@ impl FunctionCell {
             completed: bucket.completed,
             errors: bucket.errors,
             slow: bucket.slow,
+            unanswered: bucket.unanswered,
             queued: bucket.queued,
             in_flight: bucket.in_flight,
             start_millis: bucket.start_millis,

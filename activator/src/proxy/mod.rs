@@ -148,6 +148,9 @@ pub async fn handle(
         Ok(Answer::Switched(response, tunnel)) => (response, Some(tunnel)),
         Err(refusal) => {
             record.refused(&refusal);
+            if let Some(cell) = cell.as_ref().filter(|_| refusal.is_no_start()) {
+                cell.note_unanswered();
+            }
             (refusal.response(&asked, cell.as_ref().map(|c| &c.key)), None)
         }
     };

@@ -56,8 +56,9 @@ impl Tallies {
             let Some(revision) = &heard.revision else { continue };
             let Some(tally) = tallies.get_mut(&FunctionKey::new(&heard.namespace, &heard.name)) else { continue };
             if tally.revision == *revision {
-                tally.seen.completed += u64::from(heard.completed);
-                tally.seen.errors += u64::from(heard.errors);
+                let unanswered = u64::from(heard.unanswered);
+                tally.seen.completed += u64::from(heard.completed) + unanswered;
+                tally.seen.errors += u64::from(heard.errors) + unanswered;
                 tally.seen.slow += u64::from(heard.slow);
             }
         }
@@ -106,10 +107,12 @@ mod tests {
         ] {
             tallies.hear(&partial);
         }
-        tallies.hear(&batch(Some("hello-2"), 3, 0));
+        let mut unanswered = batch(Some("hello-2"), 2, 0);
+        unanswered.functions[0].unanswered = 1;
+        tallies.hear(&unanswered);
         let later = now + std::time::Duration::from_secs(4);
         let seen = tallies.seen(key.clone(), "hello-2", 10, later);
-        assert_eq!((counts(seen), seen.lasted.as_secs()), ((10, 2, 2), 4));
+        assert_eq!((counts(seen), seen.lasted.as_secs()), ((10, 3, 2), 4));
         let next = tallies.seen(key.clone(), "hello-2", 20, later);
         assert_eq!((counts(next), next.lasted.as_secs()), ((0, 0, 0), 0), "a step begins anew");
         tallies.hear(&batch(Some("hello-2"), 1, 0));

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pilotlight_crds::diagnosis::WillItHealAlone;
 use pilotlight_crds::rollout::{Rollout, RolloutStrategy};
 use pilotlight_crds::status::{RolloutStatus, RouteShare};
 use pilotlight_crds::{FunctionSpec, condition};
@@ -53,6 +54,15 @@ pub(super) fn steps(spec: &FunctionSpec, input: &TrafficInput<'_>, next: &Verdic
         Traffic { promotion, rollout, ..shared(old, next, percent) }
     };
     let more = (percent + rollout.step_percent).min(100);
+    if let Some(diagnosis) = &next.evidence.diagnosis {
+        // One that has started once need not do so again.
+        return Some(match diagnosis.healing {
+            WillItHealAlone::No if percent > 0 => {
+                aborted(old, next, &format!("its pods do not start: {}", diagnosis.message))
+            }
+            _ => stays(None),
+        });
+    }
     if percent > 0 {
         match judge(rollout, &input.seen) {
             Judgement::Bad(why) => return Some(aborted(old, next, &why)),

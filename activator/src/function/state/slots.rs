@@ -28,6 +28,11 @@ impl<W> State<W> {
         self.count(now);
     }
 
+    /// A request was told that no pod starts.
+    pub fn unanswered(&mut self, now: Instant) {
+        self.sampler.unanswered(self.micros(now));
+    }
+
     /// A request gives its slot back because its pod could not be connected to. The endpoint is probed anew.
     pub fn give_up(&mut self, now: Instant, slot: &SlotRef) -> Vec<ProbeTarget> {
         self.endpoints.unreachable(slot);

@@ -1,6 +1,7 @@
 //! Rollouts step by step, and what ends them early.
 
 use super::*;
+use pilotlight_crds::diagnosis::{Diagnosis, Reason};
 use pilotlight_crds::rollout::AbortOn;
 use pilotlight_crds::status::RevisionState;
 use proptest::prelude::*;
@@ -138,6 +139,25 @@ fn it_is_aborted_at_once_when_it_is_sure_and_not_before() {
     assert!(decide(&never, seen(1_000, 1_000, 3)).aborted.is_none());
     let zero = gradual(10, Some(AbortOn { error_percent: Some(0), latency_p99_seconds: None }));
     assert!(decide(&zero, seen(1_000, 1, 3)).aborted.is_some(), "none is allowed");
+}
+
+#[test]
+fn a_revision_whose_pods_do_not_start_any_more_goes_no_further_and_is_taken_back_where_nothing_heals_it() {
+    let (spec, state) = (gradual(10, None), at(2, 10));
+    let decide = |healing, rollout| {
+        let mut new = verdict(2, 0);
+        new.evidence.diagnosis = Some(Diagnosis::new(Reason::ImagePullFailed, healing, "the words"));
+        let verdicts = [new, verdict(1, 3)];
+        Traffic::decide(&spec, &TrafficInput { verdicts: &verdicts, rollout, seen: seen(0, 0, 600), ..NOTHING })
+    };
+    let waits = decide(WillItHealAlone::Possibly, Some(&state));
+    assert_eq!((waits.rollout.as_ref(), waits.aborted.is_none()), (Some(&state), true));
+    let aborted = decide(WillItHealAlone::No, Some(&state));
+    assert_eq!(parts(&aborted), [("hello-1", 100)]);
+    let message = aborted.aborted.unwrap().message;
+    assert!(message.contains("its pods do not start: the words"), "{message}");
+    let never_began = decide(WillItHealAlone::No, None);
+    assert_eq!((parts(&never_began), never_began.aborted.is_none()), (vec![("hello-1", 100)], true));
 }
 
 #[test]
