@@ -42,9 +42,11 @@ fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
     }
     let binaries = steps.step("cargo test --no-run: tests on a cluster", e2e_binaries)?;
     steps.step("go build e2e/gitops: what GitOps tools make of a Function", gitops)?;
-    steps.step("Traefik and the Gateway API, built once for this machine", traefik::stage_definitions)?;
     let images = images::with_those_for_tests();
     let stage = Stage::set(steps, &arguments.place, &arguments.embedding, "test", &images)?;
+    if stage.is_embedded() {
+        steps.step("the Gateway API's definitions, for the tests with Traefik", traefik::stage_definitions)?;
+    }
     steps.step("helm lint", || helm_lint(&stage))?;
     let release = Release::ensure(steps, &stage)?;
     let tested = suites(steps, arguments, &stage, &binaries);

@@ -6,13 +6,14 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, PostParams};
 use pilotlight_crds::Function;
 use pilotlight_crds::condition::{GATEWAY_API_MISSING, NAME_TAKEN, READY, ROUTE_ACCEPTED, ROUTE_PENDING};
+use pilotlight_crds::names::LABEL_FUNCTION;
 use pilotlight_e2e::fixture::{PATIENCE, has_condition};
 use pilotlight_e2e::namespace::TestNamespace;
 use pilotlight_e2e::reach::{OPERATORS, SYSTEM_NAMESPACE};
 use pilotlight_e2e::stage::Stage;
 use pilotlight_e2e::traefik::{Traefik, gateway, gateway_api, routes};
 use pilotlight_e2e::wait::until;
-use pilotlight_e2e::{chart, tools};
+use pilotlight_e2e::{chart, existing, tools};
 use serde_json::{Value, json};
 
 use crate::{answers_from_zero, leads_nowhere, nothing_said, said};
@@ -64,6 +65,9 @@ async fn a_request_from_outside_comes_in_by_a_gateway() -> Result<()> {
 
     println!("an HTTPRoute of somebody else stays as it is, and the condition names it");
     theirs(&stage, &traefik).await?;
+
+    println!("a Deployment that was taken over is led to, and no more once it was given back");
+    adopted(&stage, &traefik).await?;
 
     println!("the route goes with its Function");
     let functions: Api<Function> = stage.api();
@@ -141,6 +145,21 @@ async fn theirs(stage: &Stage, traefik: &Traefik) -> Result<()> {
     said(stage, "theirs", "True", ROUTE_ACCEPTED).await?;
     until("the Function to answer", PATIENCE, || traefik.get(&host), |answer| answer.status.as_u16() == 200).await?;
     Ok(())
+}
+
+async fn adopted(stage: &Stage, traefik: &Traefik) -> Result<()> {
+    stage.api().create(&PostParams::default(), &existing::deployment("shop", "shop", 1)?).await?;
+    stage.api().create(&PostParams::default(), &existing::service("shop", "shop")?).await?;
+    let function = existing::adopting("shop", "shop", json!({"idleSeconds": 3}));
+    stage.apply(&function.to_string()).await?.success()?;
+    said(stage, "shop", "True", ROUTE_ACCEPTED).await?;
+    stage.functions.at_zero("shop").await?;
+    let host = format!("shop.{}.functions.test", stage.namespace);
+    let answer = traefik.get(&host).await?;
+    ensure!(answer.status.as_u16() == 200, "{} {}", answer.status, answer.text());
+    ensure!(answer.header("pilotlight-cold-start") == "true", "it was no cold start");
+    stage.kubectl_ok(&["label", "deployment", "shop", &format!("{LABEL_FUNCTION}-")]).await?;
+    gone(stage, "shop").await
 }
 
 async fn gone(stage: &Stage, name: &str) -> Result<()> {
