@@ -63,6 +63,9 @@ async fn a_request_from_outside_comes_in_by_a_gateway() -> Result<()> {
     let route = routes(&stage.reach.client, &stage.namespace).get("hello").await?;
     ensure!(*hosts(&route) == json!([own]), "{route:?}");
 
+    println!("a tag has a route of its own, and goes with what may be reached from outside");
+    tagged(&stage, &traefik, &own).await?;
+
     println!("an HTTPRoute of somebody else stays as it is, and the condition names it");
     theirs(&stage, &traefik).await?;
 
@@ -108,6 +111,25 @@ async fn restored(stage: &Stage, own: &str) -> Result<()> {
     stage.kubectl_ok(&["patch", "httproute", "hello", "--type=merge", "-p", &change]).await?;
     let back = |route: &DynamicObject| hosts(route)[0] == own;
     until("the route as it was", PATIENCE, || async { Ok(api.get("hello").await?) }, back).await?;
+    Ok(())
+}
+
+/// A revision with a tag answers at its own host; `visibility: Cluster` takes both away.
+async fn tagged(stage: &Stage, traefik: &Traefik, own: &str) -> Result<()> {
+    let host = format!("next-{own}");
+    let spec = json!({"traffic": [{"latestRevision": true, "tag": "next"}]});
+    stage.functions.patch("hello", spec).await?;
+    until("the tag's name to lead here", PATIENCE, || traefik.get(&host), |answer| answer.status.as_u16() == 200)
+        .await?;
+    stage.functions.patch("hello", json!({"visibility": "Cluster"})).await?;
+    for host in [&host, own] {
+        leads_nowhere(traefik, host).await?;
+    }
+    for route in ["hello", "next-hello"] {
+        gone(stage, route).await?;
+    }
+    stage.functions.patch("hello", json!({"visibility": "External", "traffic": null})).await?;
+    until("its own name to lead here", PATIENCE, || traefik.get(own), |answer| answer.status.as_u16() == 200).await?;
     Ok(())
 }
 
