@@ -1,7 +1,7 @@
 //! The identity of a revision: a hash of what shapes its pods.
 //!
 //! What always holds: the order of keys in the author's YAML, a field that is absent or set to its default, and a change of
-//! `hostnames`, `traffic`, `scaling`, `concurrency`, `timeouts` or `coldStart` make no difference.
+//! what is read live ([`LIVE_FIELDS`]) make no difference.
 
 use pilotlight_crds::FunctionSpec;
 use serde_json::Value;
@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
 /// Parts of the spec that are read live and shape no pod.
-const LIVE_FIELDS: [&str; 6] = ["hostnames", "traffic", "scaling", "concurrency", "timeouts", "coldStart"];
+const LIVE_FIELDS: [&str; 9] =
+    ["visibility", "hostnames", "traffic", "sticky", "rollout", "scaling", "concurrency", "timeouts", "coldStart"];
 
 /// Digits of the hash that are kept: 64 bits tell the few revisions of one Function apart.
 const DIGITS: usize = 16;

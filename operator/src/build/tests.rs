@@ -135,6 +135,9 @@ fn the_hash_knows_what_shapes_pods_and_nothing_else() {
         json!({"image": "example.com/hello:1", "coldStart": {"timeoutSeconds": 7}}),
         json!({"image": "example.com/hello:1", "hostnames": ["www.example.com"]}),
         json!({"image": "example.com/hello:1", "traffic": [{"revisionName": "hello-3"}]}),
+        json!({"image": "example.com/hello:1", "sticky": {"header": "x-user"}}),
+        json!({"image": "example.com/hello:1", "rollout": {"strategy": "Gradual"}}),
+        json!({"image": "example.com/hello:1", "visibility": "Cluster"}),
         json!({"image": "example.com/hello:1", "env": []}),
     ];
     for value in same {
