@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pilotlight_activator::runtime::TlsConfig;
@@ -117,6 +117,10 @@ pub(crate) fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 /// Sends a request over an encrypted connection, by the protocol that was agreed on.
 pub(crate) async fn exchange(stream: TlsStream<TcpStream>, mut request: Request<Body>) -> Response<Incoming> {
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    // By TLS only names outside the cluster lead anywhere.
+    if request.headers()["host"] == "hello.shop" {
+        request.headers_mut().insert("host", HeaderValue::from_static("hello.shop.fn.example.com"));
+    }
     if h2 {
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
