@@ -184,8 +184,8 @@ impl Stand {
     pub(crate) fn activator(&self, api: &Api, routes: &Addresses) -> Result<Program> {
         let mut command = Command::new(&self.activator);
         command.args(["--bind", "127.0.0.1", "--drain-delay-seconds", "0"]);
-        let ports = ["--http-port", "--admin-port", "--control-port", "--beacon-port"];
-        for (flag, address) in ports.into_iter().zip(free::<4>()?) {
+        let ports = ["--http-port", "--external-port", "--admin-port", "--control-port", "--beacon-port"];
+        for (flag, address) in ports.into_iter().zip(free::<5>()?) {
             command.args([flag, &address.port().to_string()]);
         }
         command.env("KUBECONFIG", api.kubeconfig(self.folder.path())?).env("RUST_LOG", "info");
