@@ -59,9 +59,10 @@ async fn a_request_from_outside_comes_in_by_a_gateway() -> Result<()> {
 
     println!("a name that is given up goes from the route");
     stage.functions.patch("hello", json!({"hostnames": null})).await?;
+    let route = routes(&stage.reach.client, &stage.namespace);
+    let found = || async { route.get("hello").await.context("looking for the route") };
+    until("its own name alone", PATIENCE, found, |route| *hosts(route) == json!([own])).await?;
     leads_nowhere(&traefik, &other).await?;
-    let route = routes(&stage.reach.client, &stage.namespace).get("hello").await?;
-    ensure!(*hosts(&route) == json!([own]), "{route:?}");
 
     println!("a tag has a route of its own, and goes with what may be reached from outside");
     tagged(&stage, &traefik, &own).await?;
