@@ -13,6 +13,8 @@ use pilotlight_e2e::stage::{Stage, condition_by};
 use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
+use crate::split::until_status;
+
 /// Clients of the steady load, a hundred requests a second or more in all.
 const CLIENTS: usize = 4;
 
@@ -21,11 +23,6 @@ fn with(mut spec: Value, changes: Value) -> Value {
         spec[key.as_str()] = value.clone();
     }
     spec
-}
-
-async fn until_status(stage: &Stage, what: &str, holds: impl Fn(&FunctionStatus) -> bool) -> Result<FunctionStatus> {
-    let status = || async { stage.functions.get("hello").await?.status.context("the Function has no status") };
-    until(what, PATIENCE, status, holds).await
 }
 
 fn has_all(status: &FunctionStatus, name: &str) -> bool {

@@ -41,19 +41,24 @@ async fn share(stage: &Stage, shares: &[(u64, u32)]) -> Result<()> {
     Ok(())
 }
 
-async fn until_status(stage: &Stage, what: &str, holds: impl Fn(&FunctionStatus) -> bool) -> Result<FunctionStatus> {
+/// Waits until the status of `hello` is so.
+pub(crate) async fn until_status(
+    stage: &Stage,
+    what: &str,
+    holds: impl Fn(&FunctionStatus) -> bool,
+) -> Result<FunctionStatus> {
     let status = || async { stage.functions.get("hello").await?.status.context("the Function has no status") };
     until(what, PATIENCE, status, holds).await
 }
 
 /// The revision that an answer names: in parentheses, or at the beginning of a pod's name.
-fn revision(answer: &str) -> String {
+pub(crate) fn revision(answer: &str) -> String {
     let (_, name) = answer.trim_end().trim_end_matches(')').rsplit_once('(').unwrap_or(("", answer));
     name.splitn(3, '-').take(2).collect::<Vec<_>>().join("-")
 }
 
 /// Where each activator takes requests for all hosts.
-async fn activators(stage: &Stage) -> Result<Vec<Address>> {
+pub(crate) async fn activators(stage: &Stage) -> Result<Vec<Address>> {
     let pods = stage.reach.ready_pods(SYSTEM_NAMESPACE, ACTIVATORS).await?;
     ensure!(pods.len() >= 2, "two activators are needed");
     pods.iter().map(|pod| stage.reach.pod_address(pod, 8080)).collect()
@@ -86,7 +91,7 @@ async fn ask(stage: &Stage, address: &Address, host: &str, requests: usize) -> R
 }
 
 /// Two revisions that have proved themselves, all traffic at the first.
-async fn two(prefix: &str, spec: Value) -> Result<Stage> {
+pub(crate) async fn two(prefix: &str, spec: Value) -> Result<Stage> {
     let mut spec = spec;
     spec["traffic"] = json!([{"revisionName": "hello-1"}]);
     let stage = Stage::with_hello(prefix, spec).await?;

@@ -22,20 +22,11 @@ use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
 use crate::names::ask_from_a_pod;
-
-async fn until_status(stage: &Stage, what: &str, holds: impl Fn(&FunctionStatus) -> bool) -> Result<FunctionStatus> {
-    let status = || async { stage.functions.get("hello").await?.status.context("the Function has no status") };
-    until(what, PATIENCE, status, holds).await
-}
+use crate::split::{self, activators, until_status};
 
 /// Two revisions that have proved themselves, all traffic at the first, and what else the second gets.
 async fn two(prefix: &str, spec: Value, second: Value) -> Result<Stage> {
-    let mut spec = spec;
-    spec["traffic"] = json!([{"revisionName": "hello-1"}]);
-    let stage = Stage::with_hello(prefix, spec).await?;
-    stage.functions.patch("hello", json!({"env": [{"name": "SECOND", "value": "yes"}]})).await?;
-    let proved = |status: &FunctionStatus| status.latest_ready_revision.as_deref() == Some("hello-2");
-    until_status(&stage, "the second revision to prove itself", proved).await?;
+    let stage = split::two(prefix, spec).await?;
     shared(&stage, &json!([{"revisionName": "hello-1", "percent": 100}, second])).await?;
     Ok(stage)
 }
@@ -46,13 +37,6 @@ async fn shared(stage: &Stage, traffic: &Value) -> Result<()> {
     let granted = (TRAFFIC_READY, "True");
     condition_by(stage, "hello", granted, (Instant::now(), PATIENCE), |_| true).await?;
     Ok(())
-}
-
-/// Where each activator takes requests for all hosts.
-async fn activators(stage: &Stage) -> Result<Vec<Address>> {
-    let pods = stage.reach.ready_pods(SYSTEM_NAMESPACE, ACTIVATORS).await?;
-    ensure!(pods.len() >= 2, "two activators are needed");
-    pods.iter().map(|pod| stage.reach.pod_address(pod, 8080)).collect()
 }
 
 /// One request, with these headers.
@@ -67,20 +51,16 @@ async fn ask(stage: &Stage, at: &Address, host: &str, path: &str, headers: &[(&s
     Ok(answer)
 }
 
-/// The revision that an answer names: in parentheses, or at the beginning of a pod's name.
-fn revision(answer: &Answer) -> String {
-    let text = answer.text();
-    let (_, name) = text.trim_end().trim_end_matches(')').rsplit_once('(').unwrap_or(("", &text));
-    name.splitn(3, '-').take(2).collect::<Vec<_>>().join("-")
-}
-
 /// Waits until every activator answers such a request by this revision.
 async fn leads(stage: &Stage, host: &str, path: &str, headers: &[(&str, &str)], name: &str) -> Result<()> {
     for at in activators(stage).await? {
         let what = format!("{host}{path} {headers:?} to lead to {name}");
         let asked = || async {
             // A host name that an activator has yet to hear of is answered 404.
-            Ok(ask(stage, &at, host, path, headers).await.map(|answer| revision(&answer)).unwrap_or_default())
+            Ok(ask(stage, &at, host, path, headers)
+                .await
+                .map(|answer| split::revision(&answer.text()))
+                .unwrap_or_default())
         };
         until(&what, PATIENCE, asked, |revision| revision == name).await?;
     }
@@ -193,13 +173,17 @@ async fn a_client_stays_with_its_revision_whichever_activator_it_asks() -> Resul
     let mut clients = Vec::new();
     for number in 0..40 {
         let answer = ask(&stage, &activators[number % 2], &host, "/", &[]).await?;
-        clients.push((cookie(&answer).context("a cookie for everybody")?, revision(&answer)));
+        clients.push((cookie(&answer).context("a cookie for everybody")?, split::revision(&answer.text())));
     }
     ensure!(clients.iter().map(|(_, revision)| revision).collect::<BTreeSet<_>>().len() == 2, "{clients:?}");
     for (cookie, known) in &clients {
         for at in activators.iter().cycle().take(4) {
             let answer = ask(&stage, at, &host, "/", &[("cookie", cookie)]).await?;
-            ensure!(revision(&answer) == *known, "{cookie} was {known}'s and is {}'s", revision(&answer));
+            ensure!(
+                split::revision(&answer.text()) == *known,
+                "{cookie} was {known}'s and is {}'s",
+                split::revision(&answer.text())
+            );
             ensure!(answer.header("set-cookie").is_empty(), "it has one");
         }
     }
@@ -208,7 +192,8 @@ async fn a_client_stays_with_its_revision_whichever_activator_it_asks() -> Resul
     let moved = || async {
         let mut moved = Vec::new();
         for (number, (cookie, known)) in clients.iter().enumerate() {
-            let now = revision(&ask(&stage, &activators[number % 2], &host, "/", &[("cookie", cookie)]).await?);
+            let now =
+                split::revision(&ask(&stage, &activators[number % 2], &host, "/", &[("cookie", cookie)]).await?.text());
             ensure!(known == "hello-1" || now == "hello-2", "{cookie} went from {known} to {now}");
             moved.push(now != *known);
         }
@@ -226,7 +211,7 @@ async fn a_client_stays_with_its_revision_whichever_activator_it_asks() -> Resul
             let mut revisions = BTreeSet::new();
             for at in activators.iter().cycle().take(6) {
                 let answer = ask(&stage, at, &host, "/", &[("x-user", &user)]).await?;
-                revisions.insert((revision(&answer), answer.header("set-cookie").to_owned()));
+                revisions.insert((split::revision(&answer.text()), answer.header("set-cookie").to_owned()));
             }
             Ok(revisions)
         };

@@ -19,6 +19,7 @@ use pilotlight_e2e::wait::until;
 use serde_json::{Value, json};
 
 use crate::parked::{self, parked, rounds};
+use crate::split::until_status;
 
 /// Clients of the steady load, a hundred requests a second or more in all.
 const CLIENTS: usize = 3;
@@ -67,10 +68,6 @@ async fn more(load: &Load) -> Result<()> {
 
 async fn status(stage: &Stage) -> Result<FunctionStatus> {
     stage.functions.get("hello").await?.status.context("the Function has no status")
-}
-
-async fn until_status(stage: &Stage, what: &str, holds: impl Fn(&FunctionStatus) -> bool) -> Result<FunctionStatus> {
-    until(what, PATIENCE, || status(stage), holds).await
 }
 
 fn has_proved(status: &FunctionStatus, name: &str) -> bool {
